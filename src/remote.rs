@@ -1,0 +1,326 @@
+//! The seam to the side that fails.
+//!
+//! One trait, implemented over PostgreSQL in `postgres`. Each call is one unit of work with a deadline
+//! of its own; an error says by its `Disposition` what may follow. Invariants of every implementation:
+//!
+//! - `push` is exactly-once: the same batch (device, seq, key) may be sent any number of times and is
+//!   applied once; its stored outcome comes back.
+//! - `push` decides conflicts, and nothing else does. Winner, loser and ledger are one commit.
+//! - answers of `push` carry outcomes, never rows; rows reach a device through `page` and `fetch` alone.
+//! - `page` never skips a row whose transaction commits late.
+
+use crate::error::Result;
+use crate::model::{ChangeKey, Key, Kind, Op, Policy, Position, Row, Side, Snapshot, Table, Token, Wire};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::future::Future;
+
+/// What a device learned of one mirror table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// The table's number in the workspace; its stream in the feed.
+    pub id: i32,
+    /// Raised by TRUNCATE: a device that knows a lower one compares the table.
+    pub epoch: i64,
+    /// The replicated columns that exist on both sides, with their wire form.
+    pub wires: BTreeMap<String, Wire>,
+    /// Whether the mirror has foreign keys (only adopted tables do).
+    pub has_foreign_keys: bool,
+}
+
+/// A tracked table with its mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracked {
+    /// The local side.
+    pub table: Table,
+    /// The remote side.
+    pub mirror: Mirror,
+}
+
+/// What ties a cursor to one server in one state; any change of it is SYNC-007.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The random id of the workspace row.
+    pub instance: String,
+    /// `tableoid` of that row: a dump and reload changes it.
+    pub table_oid: u32,
+    /// The cluster.
+    pub system_identifier: String,
+    /// The first eight characters of the current WAL file name.
+    pub timeline: String,
+    /// The database.
+    pub database_oid: u32,
+}
+
+/// What a device tells of itself when it first meets the workspace.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    /// The device's id.
+    pub device: String,
+    /// Its name.
+    pub name: String,
+    /// The tables it tracks, parents before children.
+    pub tables: Vec<Table>,
+    /// `PRAGMA user_version` of the app's file.
+    pub user_version: i64,
+}
+
+/// The workspace as it stands after [`Remote::prepare`].
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// The server it is on.
+    pub identity: Identity,
+    /// The mirrors by table name.
+    pub mirrors: BTreeMap<String, Mirror>,
+    /// Tables that could not be mirrored, with the reason (SYNC-009, SYNC-011, SYNC-014).
+    pub refused: Vec<crate::error::Error>,
+    /// This device's row in the ledger: the next seq it expects and the key of the batch before.
+    pub push_seq: i64,
+    /// The key of the last batch that was applied for this device.
+    pub last_batch: Option<String>,
+}
+
+/// One change of a batch.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its idempotency key.
+    pub change: ChangeKey,
+    /// The table.
+    pub table: String,
+    /// The row.
+    pub key: Key,
+    /// What happens to it.
+    pub op: Op,
+    /// The content of an upsert, key columns included.
+    pub row: Row,
+    /// What the device had seen when the app wrote.
+    pub base: Token,
+    /// Whether the device knew the row before this change.
+    pub known: bool,
+    /// Tails of changes of this row that a former identity of this file had acknowledged.
+    pub seen: Vec<String>,
+    /// How a conflict is decided.
+    pub policy: Policy,
+}
+
+/// A batch as it was formed; never recomposed once sent.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The device.
+    pub device: String,
+    /// The server that the batch was formed for.
+    pub instance: String,
+    /// Its number in the device's chain.
+    pub seq: i64,
+    /// Its own key (ULID).
+    pub key: String,
+    /// The key of the batch before it in the chain.
+    pub prev: Option<String>,
+    /// The lowest number that the device has not confirmed; the ledger forgets outcomes below.
+    pub confirmed: i64,
+    /// Its changes, at most one a row.
+    pub items: Vec<Item>,
+}
+
+/// Why the server refused one change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// SQLSTATE.
+    pub sqlstate: String,
+    /// What the server said, without row values.
+    pub message: String,
+    /// Whether it may succeed later without anyone touching the row.
+    pub later: bool,
+}
+
+/// What became of one change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is the version on the server, or was.
+    Applied,
+    /// The server holds the same content from somebody else; that version stays.
+    Same,
+    /// It lost a conflict and is kept there; the winner comes through the feed.
+    Lost,
+    /// The server refused it.
+    Refused(Refusal),
+}
+
+/// The answer to a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushAnswer {
+    /// Committed, now or before; one outcome for each item, in the order of the items.
+    Done {
+        /// The outcomes.
+        outcomes: Vec<Outcome>,
+        /// Conflicts that this push recorded (0 when the outcome was stored before).
+        conflicts: u32,
+    },
+    /// An earlier batch of the chain is missing: resend from the oldest unresolved.
+    Behind,
+    /// The chain is broken: this file was copied or restored (SYNC-008).
+    Mismatch,
+    /// The base of a change is older than the tombstones that are kept.
+    Gone,
+}
+
+/// What is read at the head of every pull, in one statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The server.
+    pub identity: Identity,
+    /// The ledger: next expected number, and the key of the last batch.
+    pub push_seq: i64,
+    /// See `push_seq`.
+    pub last_batch: Option<String>,
+    /// Tombstones of transactions below were collected.
+    pub gc_xid: u64,
+    /// The snapshot of this statement.
+    pub snapshot: Snapshot,
+    /// Whether the WAL up to that snapshot is on disk: only then may a cursor be stored.
+    pub flushed: bool,
+    /// WAL insert position in bytes: going back is SYNC-007.
+    pub insert_lsn: u64,
+    /// The server's clock, ms since 1970.
+    pub now_ms: i64,
+    /// The server's version, as in `15.18`.
+    pub server_version: String,
+    /// Epochs of the mirrors, by table id.
+    pub epochs: BTreeMap<i32, i64>,
+}
+
+/// A request for one page of the feed.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// The asking device; its own rows are left out.
+    pub device: String,
+    /// The server that the token belongs to; `None` at the very first contact.
+    pub identity: Option<Identity>,
+    /// What was seen so far.
+    pub token: Token,
+    /// At most so many rows.
+    pub rows: usize,
+    /// At most so many bytes of content, but always at least one row.
+    pub bytes: usize,
+    /// The tables to read.
+    pub tables: Vec<Tracked>,
+}
+
+/// One version of a row on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The change that wrote it.
+    pub change: String,
+    /// The device that wrote it; `0` for anybody else.
+    pub device: String,
+    /// The content; `None` for a tombstone.
+    pub row: Option<Row>,
+}
+
+/// One row of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedRow {
+    /// The table.
+    pub table: String,
+    /// The row's key.
+    pub key: Key,
+    /// What is there now.
+    pub version: Version,
+    /// Its place in the round: stored in the same transaction as the row.
+    pub pos: Position,
+}
+
+/// A conflict that concerns the asking device, seen from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictRecord {
+    /// ULID.
+    pub id: String,
+    /// The table.
+    pub table: String,
+    /// The row.
+    pub key: Key,
+    /// What met what, `local` first.
+    pub kind: Kind,
+    /// The policy that decided.
+    pub policy: Policy,
+    /// Who won, seen from this device.
+    pub winner: Side,
+    /// This device's content; `None` for a delete.
+    pub local: Option<Row>,
+    /// The other side's content.
+    pub remote: Option<Row>,
+    /// The change keys.
+    pub local_change: String,
+    /// See `local_change`.
+    pub remote_change: String,
+    /// The other device.
+    pub remote_device: String,
+    /// When it was decided, server time in ms.
+    pub detected_at: i64,
+}
+
+/// The answer to a page request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Head of the same snapshot.
+    pub head: Head,
+    /// Rows in the feed's order.
+    pub rows: Vec<FeedRow>,
+    /// Conflicts that became visible; only with the last page of a round.
+    pub conflicts: Vec<ConflictRecord>,
+    /// The token after the whole page; equals the request's where nothing was new.
+    pub next: Token,
+    /// Whether the round goes on.
+    pub more: bool,
+}
+
+/// What the server holds under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The key that was asked for.
+    pub key: Key,
+    /// The version there; `None` where there is neither row nor tombstone.
+    pub version: Option<Version>,
+    /// Whether the version is the device's own or seen by its token.
+    pub seen: bool,
+}
+
+/// The side that fails.
+pub trait Remote: Send + Sync + 'static {
+    /// Makes what is missing in the workspace, registers the device and learns the mirrors.
+    /// Safe to call again, and by several devices at once.
+    fn prepare(&self, hello: &Hello) -> impl Future<Output = Result<Workspace>> + Send;
+
+    /// Applies one batch exactly once.
+    fn push(&self, batch: &Batch, tables: &[Tracked]) -> impl Future<Output = Result<PushAnswer>> + Send;
+
+    /// Reads one page of the feed. One round trip where nothing is new.
+    fn page(&self, request: &PageRequest) -> impl Future<Output = Result<Page>> + Send;
+
+    /// Reads rows by key, judged by `token`. At most a page's worth of keys.
+    fn fetch(
+        &self,
+        device: &str,
+        token: &Token,
+        table: &Tracked,
+        keys: &[Key],
+    ) -> impl Future<Output = Result<(Head, Vec<Fetched>)>> + Send;
+
+    /// Lists rows of a mirror in its own key order after `after`, for comparisons.
+    fn list(
+        &self,
+        device: &str,
+        token: &Token,
+        table: &Tracked,
+        after: Option<&Key>,
+        rows: usize,
+        bytes: usize,
+    ) -> impl Future<Output = Result<Vec<Fetched>>> + Send;
+
+    /// Commits a trifle durably, which flushes all WAL before it.
+    fn flush(&self, device: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// The tables of the workspace as their first device described them, and the app's `user_version`.
+    fn describe(&self) -> impl Future<Output = Result<(Vec<Table>, i64)>> + Send;
+}

@@ -1,0 +1,5 @@
+//! Everything that touches the app's SQLite file; the only importer of `rusqlite`.
+
+pub mod fault;
+pub mod quote;
+pub mod value;
