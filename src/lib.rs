@@ -4,4 +4,5 @@
 pub mod error;
 pub mod model;
 pub mod remote;
+pub mod postgres;
 pub mod sqlite;

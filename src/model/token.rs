@@ -72,11 +72,11 @@ impl Position {
     }
 
     /// The position of a tombstone.
-    pub fn tombstone(table_id: i32, xid: u64, key: &Key) -> Self {
+    pub fn tombstone(table_id: i32, xid: u64, pk: &str) -> Self {
         Position {
             stream: TOMBSTONES,
             xid,
-            key: vec![Value::Int(i64::from(table_id)), Value::Text(key.encode())],
+            key: vec![Value::Int(i64::from(table_id)), Value::Text(pk.to_owned())],
         }
     }
 }

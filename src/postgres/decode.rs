@@ -1,0 +1,160 @@
+//! Values on their way out of Postgres, back into what the app wrote.
+
+use crate::error::{Code, Error, Result};
+use crate::model::{Affinity, Column, Key, Row, Table, Value, Wire};
+use crate::postgres::quote::ident;
+use crate::remote::Mirror;
+use tokio_postgres::Row as PgRow;
+
+/// The expression that reads a column, in a form the driver knows natively.
+pub fn select_expr(alias: &str, column: &str, wire: Wire) -> String {
+    let cast = match wire {
+        Wire::Int => "::bigint",
+        Wire::Real => "::double precision",
+        Wire::Bytes => "",
+        Wire::Text | Wire::Affine | Wire::Numeric | Wire::Dynamic => "::text",
+    };
+    format!("{alias}.{}{cast}", ident(column))
+}
+
+fn unreadable(column: &str, e: impl std::fmt::Display) -> Error {
+    Error::new(
+        Code::SchemasDiffer,
+        format!("column {column} of the remote cannot be read: {e}"),
+        "compare the column's type on both sides",
+    )
+}
+
+/// The value of result column `i`.
+pub fn value(row: &PgRow, i: usize, column: &str, wire: Wire, affinity: Affinity) -> Result<Value> {
+    let text = |f: &dyn Fn(&str) -> Value| -> Result<Value> {
+        let t: Option<&str> = row.try_get(i).map_err(|e| unreadable(column, e))?;
+        Ok(t.map_or(Value::Null, f))
+    };
+    match wire {
+        Wire::Int => row
+            .try_get::<_, Option<i64>>(i)
+            .map(|v| v.map_or(Value::Null, Value::Int))
+            .map_err(|e| unreadable(column, e)),
+        Wire::Real => row
+            .try_get::<_, Option<f64>>(i)
+            .map(|v| v.map_or(Value::Null, real))
+            .map_err(|e| unreadable(column, e)),
+        Wire::Bytes => row
+            .try_get::<_, Option<Vec<u8>>>(i)
+            .map(|v| v.map_or(Value::Null, Value::Blob))
+            .map_err(|e| unreadable(column, e)),
+        Wire::Text => text(&|t| Value::Text(t.to_owned())),
+        Wire::Affine => text(&|t| affine(t, affinity)),
+        Wire::Numeric => text(&|t| numeric(t)),
+        Wire::Dynamic => text(&|t| {
+            serde_json::from_str(t).unwrap_or_else(|_| Value::Text(t.to_owned()))
+        }),
+    }
+}
+
+/// SQLite stores NaN as NULL.
+fn real(r: f64) -> Value {
+    if r.is_nan() { Value::Null } else { Value::Real(r) }
+}
+
+/// A `numeric` as NUMERIC affinity stores it: an integer where it is one, else a real.
+fn numeric(t: &str) -> Value {
+    let whole = t
+        .split_once('.')
+        .map_or(t, |(w, f)| if f.bytes().all(|b| b == b'0') { w } else { t });
+    match whole.parse::<i64>() {
+        Ok(i) => Value::Int(i),
+        Err(_) => t.parse::<f64>().map_or(Value::Null, real),
+    }
+}
+
+/// Text as an affinity that prefers numbers stores it (SQLite datatype3, section 3).
+fn affine(t: &str, affinity: Affinity) -> Value {
+    let trimmed = t.trim_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
+    let numeric_shape = trimmed
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'))
+        && trimmed.bytes().any(|b| b.is_ascii_digit());
+    if !numeric_shape {
+        return Value::Text(t.to_owned());
+    }
+    if affinity != Affinity::Real
+        && let Ok(i) = trimmed.parse::<i64>()
+    {
+        return Value::Int(i);
+    }
+    match trimmed.parse::<f64>() {
+        Ok(r) if affinity != Affinity::Real && r.fract() == 0.0 && r.abs() < 9.2e18 => {
+            Value::Int(r as i64)
+        }
+        Ok(r) => real(r),
+        Err(_) => Value::Text(t.to_owned()),
+    }
+}
+
+/// The columns of a mirror that this device reads, in the table's order, with their wire form.
+pub fn readable<'a>(table: &'a Table, mirror: &Mirror) -> Vec<(&'a Column, Wire)> {
+    table
+        .replicated()
+        .filter_map(|c| mirror.wires.get(&c.name).map(|w| (c, *w)))
+        .collect()
+}
+
+/// A row of `columns` from result column `from` on.
+pub fn row(pg: &PgRow, from: usize, columns: &[(&Column, Wire)]) -> Result<Row> {
+    columns
+        .iter()
+        .enumerate()
+        .map(|(i, (c, w))| Ok((c.name.clone(), value(pg, from + i, &c.name, *w, c.affinity())?)))
+        .collect::<Result<Vec<_>>>()
+        .map(Row)
+}
+
+/// The key of a row in columns `from..`.
+pub fn key(pg: &PgRow, from: usize, table: &Table, mirror: &Mirror) -> Result<Key> {
+    table
+        .key
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let wire = mirror.wires.get(name).copied().unwrap_or(Wire::Text);
+            let affinity = table.column(name).map_or(Affinity::Blob, Column::affinity);
+            value(pg, from + i, name, wire, affinity)
+        })
+        .collect::<Result<Vec<_>>>()
+        .map(Key)
+}
+
+/// The expressions that read a mirror's key.
+pub fn key_exprs(alias: &str, table: &Table, mirror: &Mirror) -> Vec<String> {
+    table
+        .key
+        .iter()
+        .map(|c| select_expr(alias, c, mirror.wires.get(c).copied().unwrap_or(Wire::Text)))
+        .collect()
+}
+
+/// A column of a fixed type that our own statements return.
+pub fn get<'a, T: tokio_postgres::types::FromSql<'a>>(pg: &'a PgRow, i: usize) -> Result<T> {
+    pg.try_get(i).map_err(|e| unreadable("of an answer", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back_in_the_class_that_sqlite_gives_them() {
+        assert_eq!(numeric("5"), Value::Int(5));
+        assert_eq!(numeric("5.00"), Value::Int(5));
+        assert_eq!(numeric("0.99"), Value::Real(0.99));
+        assert_eq!(numeric("Infinity"), Value::Real(f64::INFINITY));
+        assert_eq!(affine("2009-01-01 00:00:00", Affinity::Numeric), Value::Text("2009-01-01 00:00:00".into()));
+        assert_eq!(affine("17", Affinity::Numeric), Value::Int(17));
+        assert_eq!(affine("1.0", Affinity::Numeric), Value::Int(1));
+        assert_eq!(affine("1.0", Affinity::Real), Value::Real(1.0));
+        assert_eq!(affine("9e999", Affinity::Numeric), Value::Real(f64::INFINITY));
+        assert_eq!(affine("", Affinity::Numeric), Value::Text(String::new()));
+    }
+}

@@ -1,0 +1,177 @@
+//! The real remote: one PostgreSQL schema, reached through a small pool. The only importer of
+//! `tokio_postgres` and `deadpool_postgres`.
+//!
+//! No session state survives a unit of work: `set local` only, no named prepared statements, advisory
+//! locks of a transaction only. Every round trip has a deadline of its own.
+
+mod decode;
+mod encode;
+mod fault;
+mod feed;
+mod fetch;
+mod head;
+mod judge;
+mod ledger;
+mod mirror;
+mod mirror_sql;
+mod push;
+mod push_sql;
+mod quote;
+mod rival;
+mod session;
+mod sqlstate;
+mod workspace;
+
+use crate::error::{Code, Disposition, Error, Result};
+use crate::model::{Key, Table, Token};
+use crate::remote::{
+    Batch, Fetched, Head, Hello, Page, PageRequest, PushAnswer, Remote, Tracked, Workspace,
+};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use session::Session;
+use std::time::Duration;
+
+/// How the remote is reached.
+pub struct Options {
+    /// The workspace.
+    pub schema: String,
+    /// Connections at most.
+    pub pool_size: usize,
+    /// For a new connection, login included.
+    pub connect_timeout: Duration,
+    /// For one round trip, and the server's `statement_timeout`.
+    pub statement_timeout: Duration,
+}
+
+/// A workspace in PostgreSQL.
+pub struct PgRemote {
+    pool: Pool,
+    schema: String,
+    deadline: Duration,
+    connect_timeout: Duration,
+}
+
+impl PgRemote {
+    /// Prepares the pool; nothing is connected yet.
+    pub fn new<T>(config: tokio_postgres::Config, tls: T, options: Options) -> Result<Self>
+    where
+        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket> + Clone + Sync + Send + 'static,
+        T::Stream: Sync + Send,
+        T::TlsConnect: Sync + Send,
+        <T::TlsConnect as tokio_postgres::tls::TlsConnect<tokio_postgres::Socket>>::Future: Send,
+    {
+        let manager = Manager::from_config(
+            config,
+            tls,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(options.pool_size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(options.statement_timeout),
+                create: Some(options.connect_timeout),
+                recycle: Some(options.connect_timeout),
+            })
+            .build()
+            .map_err(|e| {
+                Error::new(
+                    Code::Configuration,
+                    format!("the connection pool: {e}"),
+                    "check [remote] pool_size",
+                )
+            })?;
+        Ok(PgRemote {
+            pool,
+            schema: options.schema,
+            deadline: options.statement_timeout,
+            connect_timeout: options.connect_timeout,
+        })
+    }
+
+    /// Borrows a connection.
+    async fn session(&self) -> Result<Session> {
+        match self.pool.get().await {
+            Ok(object) => Ok(Session::new(object, self.deadline)),
+            Err(PoolError::Backend(e)) => {
+                let mut error = fault::fault(&e, "connecting to the remote");
+                // Whatever a server says before the login is done, no item is at fault.
+                if error.code != Code::RemoteNotUsable {
+                    error.code = Code::Connection;
+                }
+                Err(error)
+            }
+            Err(PoolError::Timeout(_)) => Err(Error::new(
+                Code::Connection,
+                format!(
+                    "connecting to the remote: no answer within {} s",
+                    self.connect_timeout.as_secs_f32()
+                ),
+                "check host, port and network; nothing is lost, it is tried again",
+            )
+            .with_disposition(Disposition::Reconnect)),
+            Err(e) => Err(Error::new(
+                Code::Connection,
+                format!("connecting to the remote: {e}"),
+                "it is tried again by itself",
+            )
+            .with_disposition(Disposition::Reconnect)),
+        }
+    }
+
+    /// What every transaction of ours begins with.
+    fn begin(&self) -> String {
+        let ms = self.deadline.as_millis().max(1);
+        format!(
+            "begin; set local statement_timeout = {ms}; set local lock_timeout = {ms}; \
+             set local idle_in_transaction_session_timeout = {ms}; \
+             set local synchronous_commit = on"
+        )
+    }
+}
+
+impl Remote for PgRemote {
+    async fn prepare(&self, hello: &Hello) -> Result<Workspace> {
+        workspace::prepare(self, hello).await
+    }
+
+    async fn push(&self, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
+        push::push(self, batch, tables).await
+    }
+
+    async fn page(&self, request: &PageRequest) -> Result<Page> {
+        feed::page(self, request).await
+    }
+
+    async fn fetch(
+        &self,
+        device: &str,
+        token: &Token,
+        table: &Tracked,
+        keys: &[Key],
+    ) -> Result<(Head, Vec<Fetched>)> {
+        fetch::fetch(self, device, token, table, keys).await
+    }
+
+    async fn list(
+        &self,
+        device: &str,
+        token: &Token,
+        table: &Tracked,
+        after: Option<&Key>,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Vec<Fetched>> {
+        fetch::list(self, device, token, table, after, rows, bytes).await
+    }
+
+    async fn flush(&self, device: &str) -> Result<()> {
+        ledger::touch(self, device).await
+    }
+
+    async fn describe(&self) -> Result<(Vec<Table>, i64)> {
+        workspace::describe(self).await
+    }
+}

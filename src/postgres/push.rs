@@ -1,0 +1,346 @@
+//! One batch, one transaction, exactly once (PROTOCOL section 5, PUSH).
+//!
+//! The fast path is one pipeline and a commit. Whenever anything is out of the ordinary (a row that did
+//! not come back, a tombstone under an upserted key, a refused row), the transaction rolls back and the
+//! slow path does the same work step by step, with savepoints, and asks the model who wins.
+//!
+//! An error after `commit` was sent means that the outcome is unknown: the caller sends the same batch
+//! again and the ledger answers.
+
+use super::PgRemote;
+use super::decode::get;
+use super::encode::{check, wire_of};
+use super::ledger;
+use super::push_sql::{self, Group};
+use super::quote::Statement;
+use super::rival::Rivals;
+use super::session::Session;
+use crate::error::{Code, Disposition, Error, Result};
+use crate::model::Op;
+use crate::remote::{Batch, Item, Outcome, PushAnswer, Refusal, Tracked};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// A batch with its tables, in the order in which it is applied.
+pub struct Plan<'a> {
+    /// The batch.
+    pub batch: &'a Batch,
+    tables: BTreeMap<&'a str, (usize, &'a Tracked)>,
+    /// Places in `batch.items`, deletes first, then upserts from parents to children.
+    pub order: Vec<usize>,
+    /// Items that cannot be sent at all.
+    misfits: Vec<(usize, Refusal)>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(batch: &'a Batch, tables: &'a [Tracked]) -> Result<Self> {
+        let by_name: BTreeMap<&str, (usize, &Tracked)> = tables
+            .iter()
+            .enumerate()
+            .map(|(rank, t)| (t.table.name.as_str(), (rank, t)))
+            .collect();
+        let mut plan = Plan {
+            batch,
+            tables: by_name,
+            order: Vec::with_capacity(batch.items.len()),
+            misfits: Vec::new(),
+        };
+        for (i, item) in batch.items.iter().enumerate() {
+            match fits(plan.tracked(item)?, item)? {
+                None => plan.order.push(i),
+                Some(refusal) => plan.misfits.push((i, refusal)),
+            }
+        }
+        let mut order = std::mem::take(&mut plan.order);
+        order.sort_by_cached_key(|i| plan.place(&batch.items[*i], tables));
+        plan.order = order;
+        Ok(plan)
+    }
+
+    fn tracked(&self, item: &Item) -> Result<&'a Tracked> {
+        self.tables.get(item.table.as_str()).map(|(_, t)| *t).ok_or_else(|| {
+            Error::new(
+                Code::SchemasDiffer,
+                "the table has no mirror on the remote",
+                "it is looked at again at the next contact",
+            )
+            .on_table(&item.table)
+            .with_disposition(Disposition::SchemaDrift)
+        })
+    }
+
+    /// Deletes go before upserts, children before parents; with foreign keys on the mirrors the
+    /// deletes of parents go last. Rows go by key, so that two devices lock in one order.
+    fn place(&self, item: &Item, tables: &[Tracked]) -> (u8, Reverse<usize>, usize, String) {
+        let Some((rank, tracked)) = self.tables.get(item.table.as_str()) else {
+            return (0, Reverse(0), 0, String::new());
+        };
+        let key = item.key.encode();
+        match item.op {
+            Op::Upsert => (1, Reverse(0), *rank, key),
+            Op::Delete => {
+                let parent = tracked.mirror.has_foreign_keys
+                    && tables.iter().any(|t| {
+                        t.table.foreign_keys.iter().any(|f| f.parent == tracked.table.name)
+                    });
+                (if parent { 2 } else { 0 }, Reverse(*rank), 0, key)
+            }
+        }
+    }
+
+    /// The groups of a part of the order.
+    pub fn groups(&self, part: &[usize]) -> Result<Vec<Group<'a>>> {
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        for i in part {
+            let item = &self.batch.items[*i];
+            let tracked = self.tracked(item)?;
+            let columns: Vec<&str> = item.row.0.iter().map(|(c, _)| c.as_str()).collect();
+            let fits = groups.iter_mut().rev().take(8).find(|g| {
+                g.tracked.table.name == item.table
+                    && g.op == item.op
+                    && g.columns == columns
+                    && *g.base == item.base
+            });
+            match fits {
+                Some(g) => g.members.push(*i),
+                None => groups.push(Group {
+                    tracked,
+                    op: item.op,
+                    columns,
+                    base: &item.base,
+                    members: vec![*i],
+                }),
+            }
+        }
+        Ok(groups)
+    }
+}
+
+/// Whether an item can be sent: a refusal of its own where a value does not fit its column, an error
+/// of the table where a column is unknown on the other side.
+fn fits(tracked: &Tracked, item: &Item) -> Result<Option<Refusal>> {
+    if item.key.has_null() {
+        return Ok(Some(Refusal {
+            sqlstate: "23502".into(),
+            message: "the primary key is NULL, which identifies nothing".into(),
+            later: false,
+        }));
+    }
+    let key = tracked.table.key.iter().zip(&item.key.0);
+    let row = item.row.0.iter().map(|(c, v)| (c, v));
+    for (column, value) in key.chain(row) {
+        let wire = wire_of(&tracked.mirror, column).map_err(|r| {
+            Error::new(
+                Code::SchemasDiffer,
+                r.message,
+                "it is looked at again at the next contact",
+            )
+            .on_table(&item.table)
+            .with_sqlstate(r.sqlstate)
+            .with_disposition(Disposition::SchemaDrift)
+        })?;
+        if let Err(refusal) = check(column, wire, value) {
+            return Ok(Some(refusal));
+        }
+    }
+    Ok(None)
+}
+
+/// See `Remote::push`.
+pub async fn push(remote: &PgRemote, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
+    let plan = Plan::new(batch, tables)?;
+    let ordinary = plan.misfits.is_empty() && batch.items.iter().all(|i| i.seen.is_empty());
+    if ordinary && let Some(answer) = fast(remote, &plan).await? {
+        return Ok(answer);
+    }
+    slow(remote, &plan).await
+}
+
+/// What every push begins with: local settings, and unique constraints deferred so that rows may swap
+/// their values within the batch.
+fn begin(remote: &PgRemote) -> String {
+    format!("{}; set constraints all deferred", remote.begin())
+}
+
+/// The ordinary case; `None` where anything is out of the ordinary and nothing was done.
+async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> {
+    let (schema, batch) = (&remote.schema, plan.batch);
+    let groups = plan.groups(&plan.order)?;
+    let mut statements = vec![ledger::advance(schema, batch)];
+    // What must come back: rows of the ledger, rows written, tombstones found.
+    let mut expected: Vec<Expect> = vec![Expect::Rows(1)];
+    for g in &groups {
+        match g.op {
+            Op::Upsert => {
+                let Ok(s) = push_sql::upsert(schema, batch, g, false) else {
+                    return Ok(None);
+                };
+                statements.push(s);
+                expected.push(Expect::Rows(g.members.len()));
+                statements.push(push_sql::count_tombstones(schema, batch, g));
+                expected.push(Expect::Zero);
+            }
+            Op::Delete => {
+                let Ok(s) = push_sql::delete(schema, batch, g, false) else {
+                    return Ok(None);
+                };
+                statements.push(s);
+                expected.push(Expect::Rows(g.members.len()));
+                statements.push(push_sql::own_tombstones(schema, batch, g));
+                expected.push(Expect::Anything);
+            }
+        }
+    }
+    statements.push(Statement {
+        sql: "set constraints all immediate".into(),
+        ..Statement::default()
+    });
+    expected.push(Expect::Anything);
+    let session = remote.session().await?;
+    let answers = match session.pipeline(&begin(remote), &statements, "sending a batch").await {
+        Ok(answers) => answers,
+        Err(e) if matches!(e.disposition, Some(Disposition::Row | Disposition::RowLater)) => {
+            roll_back(session).await;
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    for (rows, expect) in answers.iter().zip(&expected) {
+        let as_expected = match expect {
+            Expect::Rows(n) => rows.len() == *n,
+            Expect::Zero => rows.first().map(|r| get::<i64>(r, 0)).transpose()? == Some(0),
+            Expect::Anything => true,
+        };
+        if !as_expected {
+            roll_back(session).await;
+            return Ok(None);
+        }
+    }
+    session.batch("commit", "committing a batch").await?;
+    session.done();
+    Ok(Some(PushAnswer::Done {
+        outcomes: vec![Outcome::Applied; batch.items.len()],
+        conflicts: 0,
+    }))
+}
+
+/// What a statement of the fast path must answer.
+enum Expect {
+    Rows(usize),
+    Zero,
+    Anything,
+}
+
+/// Rolls back and gives the connection back where that worked; where not, it is closed.
+async fn roll_back(session: Session) {
+    if session.batch("rollback", "rolling back a batch").await.is_ok() {
+        session.done();
+    }
+}
+
+/// The whole rule, step by step.
+async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
+    let (schema, batch) = (&remote.schema, plan.batch);
+    let session = remote.session().await?;
+    let advanced = session
+        .pipeline(&begin(remote), &[ledger::advance(schema, batch)], "sending a batch")
+        .await?;
+    if advanced.first().is_none_or(Vec::is_empty) {
+        let answer = ledger::explain(&session, schema, batch).await;
+        roll_back(session).await;
+        return answer;
+    }
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.items.len()];
+    for (i, refusal) in &plan.misfits {
+        outcomes[*i] = Some(Outcome::Refused(refusal.clone()));
+    }
+    let mut conflicts = 0;
+    // Parts still to be applied, the next one last; halved until a refused row stands alone.
+    let mut parts: Vec<&[usize]> = vec![&plan.order];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        session.batch("savepoint tidewater_part", "sending a batch").await?;
+        match attempt(&session, schema, plan, part).await {
+            Ok(done) => {
+                session
+                    .batch(
+                        "release savepoint tidewater_part; set constraints all deferred",
+                        "sending a batch",
+                    )
+                    .await?;
+                conflicts += done.conflicts;
+                for (i, outcome) in done.outcomes {
+                    outcomes[i] = Some(outcome);
+                }
+            }
+            Err(e) => {
+                let Some(Disposition::Row | Disposition::RowLater) = e.disposition else {
+                    return Err(e);
+                };
+                session
+                    .batch(
+                        "rollback to savepoint tidewater_part; release savepoint tidewater_part; \
+                         set constraints all deferred",
+                        "sending a batch",
+                    )
+                    .await?;
+                if let [i] = part {
+                    outcomes[*i] = Some(Outcome::Refused(refusal(e)));
+                } else {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.push(second);
+                    parts.push(first);
+                }
+            }
+        }
+    }
+    let outcomes: Vec<Outcome> = outcomes
+        .into_iter()
+        .map(|o| o.unwrap_or(Outcome::Applied))
+        .collect();
+    session
+        .query(&ledger::remember(schema, batch, &outcomes), "sending a batch")
+        .await?;
+    session.batch("commit", "committing a batch").await?;
+    session.done();
+    Ok(PushAnswer::Done {
+        outcomes,
+        conflicts,
+    })
+}
+
+/// What the server said about one row.
+fn refusal(e: Error) -> Refusal {
+    Refusal {
+        later: e.disposition == Some(Disposition::RowLater),
+        sqlstate: e.sqlstate.unwrap_or_default(),
+        message: e.message.trim_start_matches("sending a batch: ").to_owned(),
+    }
+}
+
+/// What one part of a batch came to.
+#[derive(Default)]
+pub struct Done {
+    /// Outcomes by place in the batch.
+    pub outcomes: Vec<(usize, Outcome)>,
+    /// Conflicts recorded.
+    pub conflicts: u32,
+}
+
+async fn attempt(session: &Session, schema: &str, plan: &Plan<'_>, part: &[usize]) -> Result<Done> {
+    let mut done = Done::default();
+    for group in plan.groups(part)? {
+        let rivals = Rivals {
+            session,
+            schema,
+            batch: plan.batch,
+            group: &group,
+        };
+        rivals.apply(&mut done).await?;
+    }
+    // 23505 of a deferred constraint must arise here, inside the savepoint.
+    session.batch("set constraints all immediate", "sending a batch").await?;
+    Ok(done)
+}

@@ -1,0 +1,249 @@
+//! The workspace itself: its schema, its own tables, the registration of devices.
+//!
+//! Made under an advisory lock of the transaction, for two devices may start at once. Never touches a
+//! workspace that a newer program made.
+
+use super::PgRemote;
+use super::decode::get;
+use super::head;
+use super::mirror;
+use super::quote::{Statement, ident};
+use super::session::Session;
+use crate::error::{Code, Error, Result};
+use crate::model::Table;
+use crate::remote::{Hello, Workspace};
+use tokio_postgres::types::Type;
+
+/// The protocol between devices that this program speaks.
+const PROTOCOL: i32 = 1;
+
+/// The migrations of the workspace in their order; a released one is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_workspace.sql")];
+
+/// Replaces the placeholder of the migration files by the quoted schema.
+fn in_schema(sql: &str, schema: &str) -> String {
+    sql.replace(":\"schema\"", &ident(schema))
+}
+
+/// What `init --dry-run` prints for the remote.
+pub fn dry_run(schema: &str, tables: &[Table]) -> Vec<String> {
+    let mut out = vec![format!("create schema if not exists {}", ident(schema))];
+    out.extend(MIGRATIONS.iter().map(|m| in_schema(m, schema)));
+    for (i, t) in tables.iter().enumerate() {
+        let id = i32::try_from(i).unwrap_or(i32::MAX - 1) + 1;
+        out.extend(mirror::creation(schema, t, id));
+    }
+    out
+}
+
+/// See `Remote::prepare`.
+pub async fn prepare(remote: &PgRemote, hello: &Hello) -> Result<Workspace> {
+    let session = remote.session().await?;
+    check_server(&session).await?;
+    let mut lock = Statement::default();
+    let name = lock.text(&format!("tidewater:{}", remote.schema));
+    lock.sql = format!("select pg_advisory_xact_lock(hashtextextended({name}, 0))::text");
+    session
+        .pipeline(&remote.begin(), &[lock], "locking the workspace")
+        .await?;
+    let migrated = migrate(&session, &remote.schema, hello).await?;
+    register(&session, &remote.schema, hello).await?;
+    let (mirrors, refused) = mirror::ensure(&session, &remote.schema, hello).await?;
+    let head = head::read(&session, &remote.schema, &hello.device).await?;
+    session.batch("commit", "making the workspace").await?;
+    session.done();
+    if migrated {
+        tracing::info!(schema = %remote.schema, "workspace created");
+    }
+    Ok(Workspace {
+        push_seq: head.push_seq,
+        last_batch: head.last_batch,
+        identity: head.identity,
+        mirrors,
+        refused,
+    })
+}
+
+/// Refuses servers that the feed would not be sound on.
+async fn check_server(session: &Session) -> Result<()> {
+    let s = Statement {
+        sql: "select current_setting('server_version_num')::integer, pg_is_in_recovery(), \
+              current_setting('server_version')"
+            .into(),
+        ..Statement::default()
+    };
+    let rows = session.query(&s, "looking at the server").await?;
+    let Some(row) = rows.first() else {
+        return Err(no_answer("looking at the server"));
+    };
+    let (number, standby, version): (i32, bool, String) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    if number < 140_000 {
+        return Err(Error::new(
+            Code::RemoteNotUsable,
+            format!("the server is PostgreSQL {version}; tidewater needs 14 or later"),
+            "upgrade the server",
+        ));
+    }
+    if standby {
+        return Err(standby_error());
+    }
+    Ok(())
+}
+
+/// A standby's snapshots list no transactions in progress, so its feed would lose rows.
+pub fn standby_error() -> Error {
+    Error::new(
+        Code::RemoteNotUsable,
+        "the server is a standby in recovery",
+        "point [remote] url at the primary",
+    )
+}
+
+/// The server answered nothing where one row must come.
+pub fn no_answer(what: &str) -> Error {
+    Error::new(
+        Code::RemoteNotUsable,
+        format!("{what}: the server answered with no row"),
+        "check that [remote] schema names the workspace",
+    )
+}
+
+async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool> {
+    let mut s = Statement::default();
+    let name = s.text(schema);
+    s.sql = format!(
+        "select exists (select 1 from pg_namespace where nspname = {name}), \
+         exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = {name} and c.relname = 'tidewater_workspace')"
+    );
+    let rows = session.query(&s, "looking for the workspace").await?;
+    let row = rows.first().ok_or_else(|| no_answer("looking for the workspace"))?;
+    let (has_schema, has_workspace): (bool, bool) = (get(row, 0)?, get(row, 1)?);
+    if !has_schema {
+        session
+            .batch(&format!("create schema {}", ident(schema)), "creating the schema")
+            .await?;
+    }
+    let done: i32 = if has_workspace {
+        let s = Statement {
+            sql: format!(
+                "select protocol, migration from {}.tidewater_workspace",
+                ident(schema)
+            ),
+            ..Statement::default()
+        };
+        let rows = session.query(&s, "reading the workspace").await?;
+        let row = rows.first().ok_or_else(|| no_answer("reading the workspace"))?;
+        let (protocol, migration): (i32, i32) = (get(row, 0)?, get(row, 1)?);
+        if protocol > PROTOCOL {
+            return Err(newer_workspace(protocol));
+        }
+        migration
+    } else {
+        0
+    };
+    let target = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    for sql in MIGRATIONS.iter().skip(usize::try_from(done).unwrap_or(0)) {
+        session.batch(&in_schema(sql, schema), "creating the workspace").await?;
+    }
+    if done == 0 {
+        let mut s = Statement::default();
+        let (p, m) = (s.bind(PROTOCOL, Type::INT4), s.bind(target, Type::INT4));
+        let v = s.bind(hello.user_version, Type::INT8);
+        s.sql = format!(
+            "insert into {}.tidewater_workspace (protocol, migration, user_version) values ({p}, {m}, {v})",
+            ident(schema)
+        );
+        session.query(&s, "creating the workspace").await?;
+    } else if done < target {
+        let mut s = Statement::default();
+        let m = s.bind(target, Type::INT4);
+        s.sql = format!("update {}.tidewater_workspace set migration = {m}", ident(schema));
+        session.query(&s, "migrating the workspace").await?;
+    }
+    Ok(done < target)
+}
+
+/// A workspace that a later version made.
+pub fn newer_workspace(protocol: i32) -> Error {
+    Error::new(
+        Code::RemoteNotUsable,
+        format!("the workspace speaks protocol {protocol}, this program only {PROTOCOL}"),
+        "upgrade tidewater on this device; nothing is lost meanwhile",
+    )
+}
+
+/// Whether a workspace's protocol is one that this program speaks.
+pub fn speaks(protocol: i32) -> bool {
+    protocol <= PROTOCOL
+}
+
+async fn register(session: &Session, schema: &str, hello: &Hello) -> Result<()> {
+    let mut s = Statement::default();
+    let (id, name) = (s.text(&hello.device), s.text(&hello.name));
+    let version = s.text(env!("CARGO_PKG_VERSION"));
+    s.sql = format!(
+        "insert into {}.tidewater_devices as d (id, name, version) values ({id}, {name}, {version}) \
+         on conflict (id) do update set name = excluded.name, version = excluded.version, \
+         last_seen = clock_timestamp()",
+        ident(schema)
+    );
+    session.query(&s, "registering the device").await?;
+    Ok(())
+}
+
+/// See `Remote::describe`.
+pub async fn describe(remote: &PgRemote) -> Result<(Vec<Table>, i64)> {
+    let session = remote.session().await?;
+    check_server(&session).await?;
+    let mut s = Statement::default();
+    let name = s.text(&remote.schema);
+    s.sql = format!(
+        "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = {name} and c.relname = 'tidewater_workspace'"
+    );
+    if session.query(&s, "looking for the workspace").await?.is_empty() {
+        session.done();
+        return Err(Error::new(
+            Code::RemoteNotUsable,
+            format!("there is no workspace in schema {}", remote.schema),
+            "run `tidewater init` on a device that has the data, or correct --schema",
+        ));
+    }
+    let s = Statement {
+        sql: format!(
+            "select protocol, user_version from {}.tidewater_workspace",
+            ident(&remote.schema)
+        ),
+        ..Statement::default()
+    };
+    let rows = session.query(&s, "reading the workspace").await?;
+    let row = rows.first().ok_or_else(|| no_answer("reading the workspace"))?;
+    let (protocol, user_version): (i32, i64) = (get(row, 0)?, get(row, 1)?);
+    if protocol > PROTOCOL {
+        return Err(newer_workspace(protocol));
+    }
+    let s = Statement {
+        sql: format!(
+            "select name, spec from {}.tidewater_tables order by id",
+            ident(&remote.schema)
+        ),
+        ..Statement::default()
+    };
+    let rows = session.query(&s, "reading the workspace's tables").await?;
+    let mut tables = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (name, spec): (String, String) = (get(row, 0)?, get(row, 1)?);
+        let table: Table = serde_json::from_str(&spec).map_err(|e| {
+            Error::new(
+                Code::RemoteNotUsable,
+                format!("the description of a table in the workspace cannot be read: {e}"),
+                "upgrade tidewater on this device",
+            )
+            .on_table(name)
+        })?;
+        tables.push(table);
+    }
+    session.done();
+    Ok((tables, user_version))
+}
