@@ -2,7 +2,8 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod failpoint;
 pub mod model;
-pub mod remote;
 pub mod postgres;
+pub mod remote;
 pub mod sqlite;

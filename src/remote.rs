@@ -10,7 +10,9 @@
 //! - `page` never skips a row whose transaction commits late.
 
 use crate::error::Result;
-use crate::model::{ChangeKey, Key, Kind, Op, Policy, Position, Row, Side, Snapshot, Table, Token, Wire};
+use crate::model::{
+    ChangeKey, Key, Kind, Op, Policy, Position, Row, Side, Snapshot, Table, Token, Wire,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -293,7 +295,11 @@ pub trait Remote: Send + Sync + 'static {
     fn prepare(&self, hello: &Hello) -> impl Future<Output = Result<Workspace>> + Send;
 
     /// Applies one batch exactly once.
-    fn push(&self, batch: &Batch, tables: &[Tracked]) -> impl Future<Output = Result<PushAnswer>> + Send;
+    fn push(
+        &self,
+        batch: &Batch,
+        tables: &[Tracked],
+    ) -> impl Future<Output = Result<PushAnswer>> + Send;
 
     /// Reads one page of the feed. One round trip where nothing is new.
     fn page(&self, request: &PageRequest) -> impl Future<Output = Result<Page>> + Send;

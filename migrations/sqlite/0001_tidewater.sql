@@ -22,6 +22,7 @@ create table tidewater_candidate (id integer primary key, tbl, k1);
 -- Tracked tables: their description (JSON of model::Table) and what was learned of their mirrors.
 create table tidewater_table (
   name text primary key,
+  rank integer not null,             -- parents before children
   spec text not null,
   mirror text,                       -- JSON of remote::Mirror; null until first contact
   heal integer not null default 0    -- 1: capture was bare; every key counts as dirty until compared

@@ -159,6 +159,9 @@ mod tests {
         let change = ChangeKey::new(i64::MAX, 7);
         let now = ChangeKey::new(1_000, 0);
         let s = Stamp::new(&change, "X", now.time10());
-        assert_eq!((s.time10.as_str(), s.tail.as_str()), (now.time10(), change.tail()));
+        assert_eq!(
+            (s.time10.as_str(), s.tail.as_str()),
+            (now.time10(), change.tail())
+        );
     }
 }

@@ -30,7 +30,9 @@ impl Snapshot {
         let xip = if xip.is_empty() {
             Vec::new()
         } else {
-            xip.split(',').map(|x| x.parse().ok()).collect::<Option<_>>()?
+            xip.split(',')
+                .map(|x| x.parse().ok())
+                .collect::<Option<_>>()?
         };
         Some((xmin, xmax, xip))
     }
@@ -129,7 +131,14 @@ mod tests {
     #[test]
     fn a_snapshot_sees_what_ended_before_it() {
         let s = Snapshot("10:20:12,15".into());
-        for (xid, seen) in [(3, true), (11, true), (12, false), (15, false), (19, true), (20, false)] {
+        for (xid, seen) in [
+            (3, true),
+            (11, true),
+            (12, false),
+            (15, false),
+            (19, true),
+            (20, false),
+        ] {
             assert_eq!(s.sees(xid), seen, "xid {xid}");
         }
         assert!(!Snapshot::empty().sees(3));

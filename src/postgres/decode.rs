@@ -47,15 +47,19 @@ pub fn value(row: &PgRow, i: usize, column: &str, wire: Wire, affinity: Affinity
         Wire::Text => text(&|t| Value::Text(t.to_owned())),
         Wire::Affine => text(&|t| affine(t, affinity)),
         Wire::Numeric => text(&|t| numeric(t)),
-        Wire::Dynamic => text(&|t| {
-            serde_json::from_str(t).unwrap_or_else(|_| Value::Text(t.to_owned()))
-        }),
+        Wire::Dynamic => {
+            text(&|t| serde_json::from_str(t).unwrap_or_else(|_| Value::Text(t.to_owned())))
+        }
     }
 }
 
 /// SQLite stores NaN as NULL.
 fn real(r: f64) -> Value {
-    if r.is_nan() { Value::Null } else { Value::Real(r) }
+    if r.is_nan() {
+        Value::Null
+    } else {
+        Value::Real(r)
+    }
 }
 
 /// A `numeric` as NUMERIC affinity stores it: an integer where it is one, else a real.
@@ -106,7 +110,12 @@ pub fn row(pg: &PgRow, from: usize, columns: &[(&Column, Wire)]) -> Result<Row> 
     columns
         .iter()
         .enumerate()
-        .map(|(i, (c, w))| Ok((c.name.clone(), value(pg, from + i, &c.name, *w, c.affinity())?)))
+        .map(|(i, (c, w))| {
+            Ok((
+                c.name.clone(),
+                value(pg, from + i, &c.name, *w, c.affinity())?,
+            ))
+        })
         .collect::<Result<Vec<_>>>()
         .map(Row)
 }
@@ -150,11 +159,17 @@ mod tests {
         assert_eq!(numeric("5.00"), Value::Int(5));
         assert_eq!(numeric("0.99"), Value::Real(0.99));
         assert_eq!(numeric("Infinity"), Value::Real(f64::INFINITY));
-        assert_eq!(affine("2009-01-01 00:00:00", Affinity::Numeric), Value::Text("2009-01-01 00:00:00".into()));
+        assert_eq!(
+            affine("2009-01-01 00:00:00", Affinity::Numeric),
+            Value::Text("2009-01-01 00:00:00".into())
+        );
         assert_eq!(affine("17", Affinity::Numeric), Value::Int(17));
         assert_eq!(affine("1.0", Affinity::Numeric), Value::Int(1));
         assert_eq!(affine("1.0", Affinity::Real), Value::Real(1.0));
-        assert_eq!(affine("9e999", Affinity::Numeric), Value::Real(f64::INFINITY));
+        assert_eq!(
+            affine("9e999", Affinity::Numeric),
+            Value::Real(f64::INFINITY)
+        );
         assert_eq!(affine("", Affinity::Numeric), Value::Text(String::new()));
     }
 }

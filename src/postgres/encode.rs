@@ -82,7 +82,9 @@ fn cell(column: &str, wire: Wire, v: &Value) -> Result<Cell, Refusal> {
         }
         (Wire::Bytes, Value::Null) => Cell::Bytes(None),
         (Wire::Bytes, Value::Blob(b)) => Cell::Bytes(Some(b.clone())),
-        (Wire::Text | Wire::Affine | Wire::Numeric | Wire::Dynamic, Value::Null) => Cell::Text(None),
+        (Wire::Text | Wire::Affine | Wire::Numeric | Wire::Dynamic, Value::Null) => {
+            Cell::Text(None)
+        }
         (Wire::Text | Wire::Affine, Value::Text(t)) => Cell::Text(Some(t.clone())),
         (Wire::Affine | Wire::Numeric, Value::Int(i)) => Cell::Text(Some(i.to_string())),
         (Wire::Affine, Value::Real(r)) => Cell::Text(Some(affine_text(*r))),
@@ -159,7 +161,11 @@ pub fn bind_one(s: &mut Statement, column: &str, wire: Wire, v: &Value) -> Resul
         Cell::Bytes(b) => (Box::new(b), Type::BYTEA, "::bytea"),
         Cell::Text(t) => (Box::new(t), Type::TEXT, "::text"),
     };
-    Ok(format!("{}{cast_to}{}", s.bind_boxed(param, ty), cast(wire)))
+    Ok(format!(
+        "{}{cast_to}{}",
+        s.bind_boxed(param, ty),
+        cast(wire)
+    ))
 }
 
 /// `unnest(...)` over key columns; returns it with the names `k0, k1, ...` for its columns.

@@ -10,7 +10,9 @@ use std::error::Error as _;
 /// Turns an error of the driver into ours. `what` says what was being done.
 pub fn fault(e: &tokio_postgres::Error, what: &str) -> Error {
     let Some(db) = e.as_db_error() else {
-        let cause = e.source().map_or_else(|| e.to_string(), ToString::to_string);
+        let cause = e
+            .source()
+            .map_or_else(|| e.to_string(), ToString::to_string);
         return Error::new(
             Code::Connection,
             format!("{what}: {cause}"),

@@ -17,9 +17,7 @@ use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{
     Key, Kind, Op, Policy, Position, Row, Side, Snapshot, TOMBSTONES, Token, Value, Wire,
 };
-use crate::remote::{
-    ConflictRecord, FeedRow, Head, Page, PageRequest, Refusal, Tracked, Version,
-};
+use crate::remote::{ConflictRecord, FeedRow, Head, Page, PageRequest, Refusal, Tracked, Version};
 use tokio_postgres::Row as PgRow;
 use tokio_postgres::types::Type;
 
@@ -66,7 +64,11 @@ fn passed(token: &Token, stream: i32) -> bool {
 
 /// The numbers of all streams of a request, in feed order.
 fn streams(request: &PageRequest) -> Vec<(i32, Option<&Tracked>)> {
-    let mut out: Vec<_> = request.tables.iter().map(|t| (t.mirror.id, Some(t))).collect();
+    let mut out: Vec<_> = request
+        .tables
+        .iter()
+        .map(|t| (t.mirror.id, Some(t)))
+        .collect();
     out.sort_by_key(|(id, _)| *id);
     out.insert(0, (TOMBSTONES, None));
     out.push((CONFLICTS, None));
@@ -123,9 +125,14 @@ fn poll(schema: &str, request: &PageRequest) -> Result<Statement> {
                 is_new(&mut s, "c", token, target)
             ),
         };
-        fresh.push(format!("case when exists (select 1 {condition}) then {stream} end"));
+        fresh.push(format!(
+            "case when exists (select 1 {condition}) then {stream} end"
+        ));
     }
-    let extra = format!(", array_remove(array[{}]::integer[], null)", fresh.join(", "));
+    let extra = format!(
+        ", array_remove(array[{}]::integer[], null)",
+        fresh.join(", ")
+    );
     s.sql = head::sql(schema, &device, &extra);
     Ok(s)
 }
@@ -140,7 +147,13 @@ pub async fn page(remote: &PgRemote, request: &PageRequest) -> Result<Page> {
     let fresh = fresh_streams(rows.first())?;
     if fresh.is_empty() {
         session.done();
-        let next = Token::at(request.token.target.clone().unwrap_or_else(|| head.snapshot.clone()));
+        let next = Token::at(
+            request
+                .token
+                .target
+                .clone()
+                .unwrap_or_else(|| head.snapshot.clone()),
+        );
         return Ok(Page {
             head,
             rows: Vec::new(),
@@ -175,7 +188,11 @@ async fn read(
     head: Head,
     fresh: &[i32],
 ) -> Result<Page> {
-    let target = request.token.target.clone().unwrap_or_else(|| head.snapshot.clone());
+    let target = request
+        .token
+        .target
+        .clone()
+        .unwrap_or_else(|| head.snapshot.clone());
     let mut page = Page {
         rows: Vec::new(),
         conflicts: Vec::new(),
@@ -235,7 +252,11 @@ impl Window<'_> {
     /// Wraps an ordered, limited query so that it ends at the byte cap: `weight` sums up the content.
     fn capped(&self, s: &mut Statement, inner: &str, order: &str) -> String {
         let cap = s.bind(i64::try_from(self.bytes).unwrap_or(i64::MAX), Type::INT8);
-        let first = if self.may_be_empty { "false" } else { "w.place = 1" };
+        let first = if self.may_be_empty {
+            "false"
+        } else {
+            "w.place = 1"
+        };
         format!(
             "select * from (select x.*, sum(x.weight) over (order by x.place) as run from \
              (select y.*, row_number() over ({order}) as place from ({inner}) y) x) w \
@@ -257,7 +278,12 @@ impl Window<'_> {
         for (i, (c, w)) in columns.iter().enumerate() {
             picks.push(format!("{} as c{i}", select_expr("m", &c.name, *w)));
         }
-        let order: Vec<String> = t.table.key.iter().map(|c| format!("m.{}", ident(c))).collect();
+        let order: Vec<String> = t
+            .table
+            .key
+            .iter()
+            .map(|c| format!("m.{}", ident(c)))
+            .collect();
         let order = format!("m.tidewater_xid, {}", order.join(", "));
         let device = s.text(&self.request.device);
         let mut condition = is_new(&mut s, "m", &self.request.token, Some(self.target));
@@ -294,7 +320,12 @@ impl Window<'_> {
                 pos,
             });
         }
-        Ok((last, n, bytes, n >= self.rows || bytes >= self.bytes || n == 0))
+        Ok((
+            last,
+            n,
+            bytes,
+            n >= self.rows || bytes >= self.bytes || n == 0,
+        ))
     }
 
     async fn tombstones(&self, session: &Session, out: &mut Vec<FeedRow>) -> Result<Part> {
@@ -418,10 +449,14 @@ pub fn weight(alias: &str, columns: &[(&crate::model::Column, Wire)]) -> String 
     let long: Vec<String> = columns
         .iter()
         .filter_map(|(c, w)| match w {
-            Wire::Text | Wire::Affine | Wire::Bytes => {
-                Some(format!("coalesce(octet_length({alias}.{}), 0)", ident(&c.name)))
-            }
-            Wire::Dynamic => Some(format!("coalesce(octet_length({alias}.{}::text), 0)", ident(&c.name))),
+            Wire::Text | Wire::Affine | Wire::Bytes => Some(format!(
+                "coalesce(octet_length({alias}.{}), 0)",
+                ident(&c.name)
+            )),
+            Wire::Dynamic => Some(format!(
+                "coalesce(octet_length({alias}.{}::text), 0)",
+                ident(&c.name)
+            )),
             Wire::Int | Wire::Real | Wire::Numeric => None,
         })
         .collect();
@@ -455,8 +490,16 @@ fn conflict(r: &PgRow, device: &str) -> Result<ConflictRecord> {
     } else {
         (server_row, pushed_row, server_change, pushed_change)
     };
-    let (local_op, remote_op) = if mine { (pushed_op, server_op) } else { (server_op, pushed_op) };
-    let winner = if pushed_won == mine { Side::Local } else { Side::Remote };
+    let (local_op, remote_op) = if mine {
+        (pushed_op, server_op)
+    } else {
+        (server_op, pushed_op)
+    };
+    let winner = if pushed_won == mine {
+        Side::Local
+    } else {
+        Side::Remote
+    };
     let pk: String = get(r, 3)?;
     Ok(ConflictRecord {
         id: get(r, 1)?,

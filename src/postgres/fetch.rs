@@ -131,7 +131,12 @@ pub async fn list(
     for (i, (c, w)) in columns.iter().enumerate() {
         picks.push(format!("{} as c{i}", select_expr("m", &c.name, *w)));
     }
-    let names: Vec<String> = t.table.key.iter().map(|c| format!("m.{}", ident(c))).collect();
+    let names: Vec<String> = t
+        .table
+        .key
+        .iter()
+        .map(|c| format!("m.{}", ident(c)))
+        .collect();
     let mut condition = String::new();
     if let Some(after) = after {
         let mut values = Vec::new();

@@ -57,9 +57,8 @@ pub fn parse(row: Option<&Row>) -> Result<Head> {
     if !workspace::speaks(protocol) {
         return Err(workspace::newer_workspace(protocol));
     }
-    let oid = |i: usize| -> Result<u32> {
-        Ok(u32::try_from(get::<i64>(row, i)?).unwrap_or_default())
-    };
+    let oid =
+        |i: usize| -> Result<u32> { Ok(u32::try_from(get::<i64>(row, i)?).unwrap_or_default()) };
     let epochs: BTreeMap<i32, i64> = serde_json::from_str(get::<&str>(row, 14)?).map_err(|e| {
         Error::new(
             Code::RemoteNotUsable,

@@ -33,7 +33,10 @@ pub fn row_order(
         left.push(format!("{alias}.{}", ident(c)));
         right.push(bind_one(s, c, wire_of(&t.mirror, c)?, v)?);
     }
-    Ok((format!("({})", left.join(", ")), format!("({})", right.join(", "))))
+    Ok((
+        format!("({})", left.join(", ")),
+        format!("({})", right.join(", ")),
+    ))
 }
 
 /// The same for the tombstones.

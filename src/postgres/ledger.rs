@@ -100,9 +100,13 @@ pub async fn explain(session: &Session, schema: &str, batch: &Batch) -> Result<P
          from {s}.tidewater_workspace w left join {s}.tidewater_devices d on d.id = {id}"
     );
     let rows = session.query(&st, "reading the ledger").await?;
-    let row = rows.first().ok_or_else(|| no_answer("reading the ledger"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| no_answer("reading the ledger"))?;
     if get::<String>(row, 0)? != batch.instance {
-        return Err(went_back("the workspace is not the one that the batch was formed for"));
+        return Err(went_back(
+            "the workspace is not the one that the batch was formed for",
+        ));
     }
     let Some(push_seq) = get::<Option<i64>>(row, 1)? else {
         return Ok(PushAnswer::Mismatch);
@@ -114,7 +118,13 @@ pub async fn explain(session: &Session, schema: &str, batch: &Batch) -> Result<P
         let outcomes = batch
             .items
             .iter()
-            .map(|i| stored.x.get(i.change.tail()).cloned().unwrap_or(Outcome::Applied))
+            .map(|i| {
+                stored
+                    .x
+                    .get(i.change.tail())
+                    .cloned()
+                    .unwrap_or(Outcome::Applied)
+            })
             .collect();
         return Ok(PushAnswer::Done {
             outcomes,

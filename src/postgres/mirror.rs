@@ -62,9 +62,20 @@ pub async fn ensure(
     let registered = registered(session, schema).await?;
     let (mut mirrors, mut refused) = (BTreeMap::new(), Vec::new());
     for table in &hello.tables {
-        session.batch("savepoint tidewater_mirror", "making a mirror").await?;
+        session
+            .batch("savepoint tidewater_mirror", "making a mirror")
+            .await?;
         let known = registered.get(&table.name).copied();
-        match ensure_one(session, schema, hello, table, known, found.remove(&table.name)).await {
+        match ensure_one(
+            session,
+            schema,
+            hello,
+            table,
+            known,
+            found.remove(&table.name),
+        )
+        .await
+        {
             Ok(mirror) => {
                 session
                     .batch("release savepoint tidewater_mirror", "making a mirror")
@@ -105,7 +116,11 @@ async fn ensure_one(
                 );
                 session.batch(&sql, "adding a column to a mirror").await?;
             }
-            let mut mirror = fit(table, &found, &missing.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;
+            let mut mirror = fit(
+                table,
+                &found,
+                &missing.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            )?;
             (mirror.id, mirror.epoch) = (id, epoch);
             Ok(mirror)
         }
@@ -235,10 +250,10 @@ async fn enter(session: &Session, schema: &str, hello: &Hello, table: &Table) ->
 }
 
 async fn registered(session: &Session, schema: &str) -> Result<BTreeMap<String, (i32, i64)>> {
-    let s = Statement {
-        sql: format!("select name, id, epoch from {}.tidewater_tables", ident(schema)),
-        ..Statement::default()
-    };
+    let s = Statement::fixed(format!(
+        "select name, id, epoch from {}.tidewater_tables",
+        ident(schema)
+    ));
     session
         .query(&s, "reading the workspace's tables")
         .await?

@@ -8,9 +8,7 @@ use crate::remote::Mirror;
 
 /// The canonical text of a key column's value, as `model::Key` writes it.
 fn key_part(expr: &str, wire: Wire) -> String {
-    let real = |e: &str| {
-        format!("'{{\"real\":\"' || encode(float8send({e}), 'hex') || '\"}}'")
-    };
+    let real = |e: &str| format!("'{{\"real\":\"' || encode(float8send({e}), 'hex') || '\"}}'");
     let bytes = |e: &str| format!("'{{\"hex\":\"' || encode({e}, 'hex') || '\"}}'");
     match wire {
         Wire::Int => format!("({expr})::text"),
@@ -170,19 +168,14 @@ pub fn instrument(schema: &str, table: &Table, mirror: &Mirror) -> Vec<String> {
              return null;\nend\n$tidewater$"
         )
     };
-    let enable = |name: &str| {
-        format!("alter table {t} enable always trigger {}", ident(name))
-    };
+    let enable = |name: &str| format!("alter table {t} enable always trigger {}", ident(name));
     vec![
         format!(
             "create index if not exists tidewater_feed_{id} on {t} (tidewater_xid, {})",
             key.join(", ")
         ),
         function("deleted", &grave("o", " from tidewater_old o order by 2")),
-        function(
-            "moved",
-            &format!("{}\n  {}", grave("old", ""), rise("new")),
-        ),
+        function("moved", &format!("{}\n  {}", grave("old", ""), rise("new"))),
         function("returned", &rise("new")),
         function(
             "truncated",

@@ -27,7 +27,9 @@ use crate::model::{Key, Table, Token};
 use crate::remote::{
     Batch, Fetched, Head, Hello, Page, PageRequest, PushAnswer, Remote, Tracked, Workspace,
 };
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
 use session::Session;
 use std::time::Duration;
 
@@ -55,7 +57,11 @@ impl PgRemote {
     /// Prepares the pool; nothing is connected yet.
     pub fn new<T>(config: tokio_postgres::Config, tls: T, options: Options) -> Result<Self>
     where
-        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket> + Clone + Sync + Send + 'static,
+        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>
+            + Clone
+            + Sync
+            + Send
+            + 'static,
         T::Stream: Sync + Send,
         T::TlsConnect: Sync + Send,
         <T::TlsConnect as tokio_postgres::tls::TlsConnect<tokio_postgres::Socket>>::Future: Send,

@@ -58,15 +58,18 @@ impl<'a> Plan<'a> {
     }
 
     fn tracked(&self, item: &Item) -> Result<&'a Tracked> {
-        self.tables.get(item.table.as_str()).map(|(_, t)| *t).ok_or_else(|| {
-            Error::new(
-                Code::SchemasDiffer,
-                "the table has no mirror on the remote",
-                "it is looked at again at the next contact",
-            )
-            .on_table(&item.table)
-            .with_disposition(Disposition::SchemaDrift)
-        })
+        self.tables
+            .get(item.table.as_str())
+            .map(|(_, t)| *t)
+            .ok_or_else(|| {
+                Error::new(
+                    Code::SchemasDiffer,
+                    "the table has no mirror on the remote",
+                    "it is looked at again at the next contact",
+                )
+                .on_table(&item.table)
+                .with_disposition(Disposition::SchemaDrift)
+            })
     }
 
     /// Deletes go before upserts, children before parents; with foreign keys on the mirrors the
@@ -81,7 +84,10 @@ impl<'a> Plan<'a> {
             Op::Delete => {
                 let parent = tracked.mirror.has_foreign_keys
                     && tables.iter().any(|t| {
-                        t.table.foreign_keys.iter().any(|f| f.parent == tracked.table.name)
+                        t.table
+                            .foreign_keys
+                            .iter()
+                            .any(|f| f.parent == tracked.table.name)
                     });
                 (if parent { 2 } else { 0 }, Reverse(*rank), 0, key)
             }
@@ -191,15 +197,20 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
             }
         }
     }
-    statements.push(Statement {
-        sql: "set constraints all immediate".into(),
-        ..Statement::default()
-    });
+    statements.push(Statement::fixed("set constraints all immediate"));
     expected.push(Expect::Anything);
     let session = remote.session().await?;
-    let answers = match session.pipeline(&begin(remote), &statements, "sending a batch").await {
+    let answers = match session
+        .pipeline(&begin(remote), &statements, "sending a batch")
+        .await
+    {
         Ok(answers) => answers,
-        Err(e) if matches!(e.disposition, Some(Disposition::Row | Disposition::RowLater)) => {
+        Err(e)
+            if matches!(
+                e.disposition,
+                Some(Disposition::Row | Disposition::RowLater)
+            ) =>
+        {
             roll_back(session).await;
             return Ok(None);
         }
@@ -233,7 +244,11 @@ enum Expect {
 
 /// Rolls back and gives the connection back where that worked; where not, it is closed.
 async fn roll_back(session: Session) {
-    if session.batch("rollback", "rolling back a batch").await.is_ok() {
+    if session
+        .batch("rollback", "rolling back a batch")
+        .await
+        .is_ok()
+    {
         session.done();
     }
 }
@@ -243,7 +258,11 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
     let (schema, batch) = (&remote.schema, plan.batch);
     let session = remote.session().await?;
     let advanced = session
-        .pipeline(&begin(remote), &[ledger::advance(schema, batch)], "sending a batch")
+        .pipeline(
+            &begin(remote),
+            &[ledger::advance(schema, batch)],
+            "sending a batch",
+        )
         .await?;
     if advanced.first().is_none_or(Vec::is_empty) {
         let answer = ledger::explain(&session, schema, batch).await;
@@ -261,7 +280,9 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
         if part.is_empty() {
             continue;
         }
-        session.batch("savepoint tidewater_part", "sending a batch").await?;
+        session
+            .batch("savepoint tidewater_part", "sending a batch")
+            .await?;
         match attempt(&session, schema, plan, part).await {
             Ok(done) => {
                 session
@@ -301,7 +322,10 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
         .map(|o| o.unwrap_or(Outcome::Applied))
         .collect();
     session
-        .query(&ledger::remember(schema, batch, &outcomes), "sending a batch")
+        .query(
+            &ledger::remember(schema, batch, &outcomes),
+            "sending a batch",
+        )
         .await?;
     session.batch("commit", "committing a batch").await?;
     session.done();
@@ -341,6 +365,8 @@ async fn attempt(session: &Session, schema: &str, plan: &Plan<'_>, part: &[usize
         rivals.apply(&mut done).await?;
     }
     // 23505 of a deferred constraint must arise here, inside the savepoint.
-    session.batch("set constraints all immediate", "sending a batch").await?;
+    session
+        .batch("set constraints all immediate", "sending a batch")
+        .await?;
     Ok(done)
 }

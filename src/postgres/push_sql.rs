@@ -59,7 +59,12 @@ fn blank(wire: Wire) -> &'static str {
 
 /// Upserts the group's rows; returns the keys that were written.
 /// `forced` leaves the concurrency check out: the conflict was decided under the row's lock.
-pub fn upsert(schema: &str, batch: &Batch, g: &Group<'_>, forced: bool) -> Result<Statement, Refusal> {
+pub fn upsert(
+    schema: &str,
+    batch: &Batch,
+    g: &Group<'_>,
+    forced: bool,
+) -> Result<Statement, Refusal> {
     let mirror = &g.tracked.mirror;
     let table = &g.tracked.table;
     let mut s = Statement::default();
@@ -142,7 +147,12 @@ pub fn keys_as_u(s: &mut Statement, t: &Tracked, keys: &[&Key]) -> Result<String
 
 /// Deletes the group's rows; returns the keys that were deleted. The mirror's trigger leaves tombstones
 /// of device 0, which [`own_tombstones`] then signs.
-pub fn delete(schema: &str, batch: &Batch, g: &Group<'_>, forced: bool) -> Result<Statement, Refusal> {
+pub fn delete(
+    schema: &str,
+    batch: &Batch,
+    g: &Group<'_>,
+    forced: bool,
+) -> Result<Statement, Refusal> {
     let mut s = Statement::default();
     let keys: Vec<&Key> = g.items(batch).map(|i| &i.key).collect();
     let from = keys_as_u(&mut s, g.tracked, &keys)?;

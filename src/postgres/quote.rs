@@ -27,6 +27,14 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// A statement without parameters.
+    pub fn fixed(sql: impl Into<String>) -> Self {
+        Statement {
+            sql: sql.into(),
+            params: Vec::new(),
+        }
+    }
+
     /// Adds a parameter and returns its placeholder, `$1` and so on.
     pub fn bind(&mut self, value: impl ToSql + Sync + Send + 'static, ty: Type) -> String {
         self.bind_boxed(Box::new(value), ty)

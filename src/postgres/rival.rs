@@ -40,9 +40,13 @@ const WHAT: &str = "sending a batch";
 
 /// A value that slipped past the check before sending.
 fn refused(r: Refusal) -> Error {
-    Error::new(Code::InvalidPayload, r.message, "correct the row in the app")
-        .with_sqlstate(r.sqlstate)
-        .with_disposition(Disposition::Row)
+    Error::new(
+        Code::InvalidPayload,
+        r.message,
+        "correct the row in the app",
+    )
+    .with_sqlstate(r.sqlstate)
+    .with_disposition(Disposition::Row)
 }
 
 impl Rivals<'_> {
@@ -144,7 +148,12 @@ impl Rivals<'_> {
         let mut picks = key_exprs("m", &t.table, &t.mirror);
         let width = picks.len();
         picks.extend(columns.iter().map(|(c, w)| select_expr("m", &c.name, *w)));
-        let order: Vec<String> = t.table.key.iter().map(|c| format!("m.{}", ident(c))).collect();
+        let order: Vec<String> = t
+            .table
+            .key
+            .iter()
+            .map(|c| format!("m.{}", ident(c)))
+            .collect();
         s.sql = format!(
             "select {}, m.tidewater_change, m.tidewater_xid::text, m.tidewater_device, \
              m.tidewater_device = {device} or {seen} from {} m join {from} on {} \
@@ -271,13 +280,10 @@ impl Rivals<'_> {
     }
 
     async fn verdict(&self, item: &Item, rival: &Rival) -> Result<Side> {
-        let s = Statement {
-            sql: format!(
-                "select {}.tidewater_time10(clock_timestamp())",
-                ident(self.schema)
-            ),
-            ..Statement::default()
-        };
+        let s = Statement::fixed(format!(
+            "select {}.tidewater_time10(clock_timestamp())",
+            ident(self.schema)
+        ));
         let rows = self.session.query(&s, WHAT).await?;
         let now10: String = match rows.first() {
             Some(r) => get(r, 0)?,
@@ -300,7 +306,11 @@ impl Rivals<'_> {
 
     /// Keeps both sides of a decided conflict; returns how many records were new.
     async fn record(&self, item: &Item, rival: &Rival, pushed_won: bool) -> Result<u32> {
-        let rival_op = if rival.row.is_some() { Op::Upsert } else { Op::Delete };
+        let rival_op = if rival.row.is_some() {
+            Op::Upsert
+        } else {
+            Op::Delete
+        };
         let loser = if pushed_won {
             tail_of(&rival.change)
         } else {

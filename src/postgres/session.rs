@@ -58,8 +58,12 @@ impl Session {
 
     fn client(&self, what: &str) -> Result<&tokio_postgres::Client> {
         self.object.as_deref().map(|o| &**o).ok_or_else(|| {
-            Error::new(Code::Connection, format!("{what}: connection closed"), "it is tried again")
-                .with_disposition(Disposition::OutcomeUnknown)
+            Error::new(
+                Code::Connection,
+                format!("{what}: connection closed"),
+                "it is tried again",
+            )
+            .with_disposition(Disposition::OutcomeUnknown)
         })
     }
 
@@ -76,14 +80,18 @@ impl Session {
 
     /// Runs fixed SQL without parameters, possibly several statements.
     pub async fn batch(&self, sql: &str, what: &str) -> Result<()> {
-        self.within(what, self.client(what)?.batch_execute(sql)).await
+        self.within(what, self.client(what)?.batch_execute(sql))
+            .await
     }
 
     /// Runs one statement.
     pub async fn query(&self, statement: &Statement, what: &str) -> Result<Vec<Row>> {
         let params = statement.params();
-        self.within(what, self.client(what)?.query_typed(&statement.sql, &params))
-            .await
+        self.within(
+            what,
+            self.client(what)?.query_typed(&statement.sql, &params),
+        )
+        .await
     }
 
     /// Sends `begin` and all statements without waiting between them; one round trip.

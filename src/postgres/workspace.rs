@@ -66,17 +66,16 @@ pub async fn prepare(remote: &PgRemote, hello: &Hello) -> Result<Workspace> {
 
 /// Refuses servers that the feed would not be sound on.
 async fn check_server(session: &Session) -> Result<()> {
-    let s = Statement {
-        sql: "select current_setting('server_version_num')::integer, pg_is_in_recovery(), \
-              current_setting('server_version')"
-            .into(),
-        ..Statement::default()
-    };
+    let s = Statement::fixed(
+        "select current_setting('server_version_num')::integer, pg_is_in_recovery(), \
+              current_setting('server_version')",
+    );
     let rows = session.query(&s, "looking at the server").await?;
     let Some(row) = rows.first() else {
         return Err(no_answer("looking at the server"));
     };
-    let (number, standby, version): (i32, bool, String) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    let (number, standby, version): (i32, bool, String) =
+        (get(row, 0)?, get(row, 1)?, get(row, 2)?);
     if number < 140_000 {
         return Err(Error::new(
             Code::RemoteNotUsable,
@@ -117,23 +116,27 @@ async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool>
          where n.nspname = {name} and c.relname = 'tidewater_workspace')"
     );
     let rows = session.query(&s, "looking for the workspace").await?;
-    let row = rows.first().ok_or_else(|| no_answer("looking for the workspace"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| no_answer("looking for the workspace"))?;
     let (has_schema, has_workspace): (bool, bool) = (get(row, 0)?, get(row, 1)?);
     if !has_schema {
         session
-            .batch(&format!("create schema {}", ident(schema)), "creating the schema")
+            .batch(
+                &format!("create schema {}", ident(schema)),
+                "creating the schema",
+            )
             .await?;
     }
     let done: i32 = if has_workspace {
-        let s = Statement {
-            sql: format!(
-                "select protocol, migration from {}.tidewater_workspace",
-                ident(schema)
-            ),
-            ..Statement::default()
-        };
+        let s = Statement::fixed(format!(
+            "select protocol, migration from {}.tidewater_workspace",
+            ident(schema)
+        ));
         let rows = session.query(&s, "reading the workspace").await?;
-        let row = rows.first().ok_or_else(|| no_answer("reading the workspace"))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| no_answer("reading the workspace"))?;
         let (protocol, migration): (i32, i32) = (get(row, 0)?, get(row, 1)?);
         if protocol > PROTOCOL {
             return Err(newer_workspace(protocol));
@@ -144,7 +147,9 @@ async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool>
     };
     let target = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     for sql in MIGRATIONS.iter().skip(usize::try_from(done).unwrap_or(0)) {
-        session.batch(&in_schema(sql, schema), "creating the workspace").await?;
+        session
+            .batch(&in_schema(sql, schema), "creating the workspace")
+            .await?;
     }
     if done == 0 {
         let mut s = Statement::default();
@@ -158,7 +163,10 @@ async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool>
     } else if done < target {
         let mut s = Statement::default();
         let m = s.bind(target, Type::INT4);
-        s.sql = format!("update {}.tidewater_workspace set migration = {m}", ident(schema));
+        s.sql = format!(
+            "update {}.tidewater_workspace set migration = {m}",
+            ident(schema)
+        );
         session.query(&s, "migrating the workspace").await?;
     }
     Ok(done < target)
@@ -202,7 +210,11 @@ pub async fn describe(remote: &PgRemote) -> Result<(Vec<Table>, i64)> {
         "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where n.nspname = {name} and c.relname = 'tidewater_workspace'"
     );
-    if session.query(&s, "looking for the workspace").await?.is_empty() {
+    if session
+        .query(&s, "looking for the workspace")
+        .await?
+        .is_empty()
+    {
         session.done();
         return Err(Error::new(
             Code::RemoteNotUsable,
@@ -210,26 +222,22 @@ pub async fn describe(remote: &PgRemote) -> Result<(Vec<Table>, i64)> {
             "run `tidewater init` on a device that has the data, or correct --schema",
         ));
     }
-    let s = Statement {
-        sql: format!(
-            "select protocol, user_version from {}.tidewater_workspace",
-            ident(&remote.schema)
-        ),
-        ..Statement::default()
-    };
+    let s = Statement::fixed(format!(
+        "select protocol, user_version from {}.tidewater_workspace",
+        ident(&remote.schema)
+    ));
     let rows = session.query(&s, "reading the workspace").await?;
-    let row = rows.first().ok_or_else(|| no_answer("reading the workspace"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| no_answer("reading the workspace"))?;
     let (protocol, user_version): (i32, i64) = (get(row, 0)?, get(row, 1)?);
     if protocol > PROTOCOL {
         return Err(newer_workspace(protocol));
     }
-    let s = Statement {
-        sql: format!(
-            "select name, spec from {}.tidewater_tables order by id",
-            ident(&remote.schema)
-        ),
-        ..Statement::default()
-    };
+    let s = Statement::fixed(format!(
+        "select name, spec from {}.tidewater_tables order by id",
+        ident(&remote.schema)
+    ));
     let rows = session.query(&s, "reading the workspace's tables").await?;
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -8,10 +8,9 @@ use rusqlite::ErrorCode;
 /// Turns an error of SQLite into ours. `what` says what was being done, as in "claiming changes".
 pub fn fault(e: rusqlite::Error, what: &str) -> Error {
     let (code, text) = match &e {
-        rusqlite::Error::SqliteFailure(f, m) => (
-            Some(f.code),
-            m.clone().unwrap_or_else(|| f.to_string()),
-        ),
+        rusqlite::Error::SqliteFailure(f, m) => {
+            (Some(f.code), m.clone().unwrap_or_else(|| f.to_string()))
+        }
         other => (None, other.to_string()),
     };
     let (remedy, disposition) = match code {
@@ -23,7 +22,11 @@ pub fn fault(e: rusqlite::Error, what: &str) -> Error {
             "make room on the disk; nothing is lost",
             Disposition::Reconnect,
         ),
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => (
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::AuthorizationForStatementDenied,
+        ) => (
             "make the file and its folder writable for the user that runs tidewater",
             Disposition::NeedsHuman,
         ),
@@ -39,10 +42,9 @@ pub fn fault(e: rusqlite::Error, what: &str) -> Error {
             "run `PRAGMA integrity_check`, restore the file from a backup; nothing more is sent from it",
             Disposition::NeedsHuman,
         ),
-        Some(ErrorCode::SystemIoFailure) => (
-            "check the disk that holds the file",
-            Disposition::Reconnect,
-        ),
+        Some(ErrorCode::SystemIoFailure) => {
+            ("check the disk that holds the file", Disposition::Reconnect)
+        }
         _ => (
             "run the command again with -v; if it stays, report it with this message",
             Disposition::Unknown,

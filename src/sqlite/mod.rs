@@ -1,5 +1,20 @@
 //! Everything that touches the app's SQLite file; the only importer of `rusqlite`.
+//!
+//! What happens to a local write: `capture` (triggers), `claim` (key log to outbox), `outbox` (batches,
+//! acknowledgements). What happens when a remote row arrives: `apply` (and `install`), `notes`, `inbox`,
+//! `conflicts`.
 
+pub mod app_row;
+pub mod apply;
+pub mod claim;
+pub mod conflicts;
 pub mod fault;
+pub mod inbox;
+pub mod install;
+pub mod local;
+pub mod notes;
+pub mod outbox;
 pub mod quote;
+pub mod request;
+pub mod state;
 pub mod value;

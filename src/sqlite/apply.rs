@@ -1,0 +1,175 @@
+//! What happens when remote rows arrive (PROTOCOL section 5, APPLY and FETCH).
+//!
+//! One IMMEDIATE transaction per slice holds the dirty check, the guard, the rows, the notes and the
+//! position together; a crash between two slices repeats nothing and skips nothing. A row with an unsent
+//! local change is never overwritten: it leaves a note. A row that cannot be applied leaves a note and
+//! its error in the inbox, and blocks nothing.
+
+use super::conflicts;
+use super::fault::OrFault;
+use super::inbox;
+use super::install::Slice;
+use super::local::Local;
+use super::notes;
+use super::state;
+use crate::error::Result;
+use crate::model::Token;
+use crate::remote::{ConflictRecord, FeedRow, Fetched, Page, Version};
+use std::time::{Duration, Instant};
+
+const WHAT: &str = "applying remote rows";
+
+/// How an apply is sliced.
+#[derive(Debug, Clone, Copy)]
+pub struct Slicing {
+    /// A slice ends after this time, so that the app never waits long.
+    pub time: Duration,
+    /// And after so many rows.
+    pub rows: usize,
+    /// Whether applied rows leave a history entry; `clone` has no use for it.
+    pub history: bool,
+    /// Now, ms since 1970.
+    pub now_ms: i64,
+}
+
+/// What an apply did.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Rows installed or deleted.
+    pub installed: u64,
+    /// Rows that left a note because the row is dirty here.
+    pub noted: u64,
+    /// Rows that could not be applied.
+    pub failed: u64,
+    /// Conflicts that were new to this device.
+    pub conflicts: Vec<ConflictRecord>,
+    /// Rows that one of the app's triggers changed, and that were put right.
+    pub corrected: u64,
+    /// The page was stale and nothing more of it was used; ask again.
+    pub stale: bool,
+    /// The key log is long: claim first, then ask again.
+    pub claim_first: bool,
+}
+
+/// Applies a page that was asked for with `asked` at epoch `epoch`.
+pub fn page(
+    local: &mut Local,
+    page: &Page,
+    asked: &Token,
+    epoch: i64,
+    slicing: Slicing,
+) -> Result<Applied> {
+    let mut done = Applied::default();
+    let target = page
+        .next
+        .target
+        .clone()
+        .unwrap_or_else(|| page.next.last.clone());
+    let mut expected = asked.clone();
+    let mut rest: &[FeedRow] = &page.rows;
+    loop {
+        let started = Instant::now();
+        let tx = local.begin()?;
+        if state::epoch(&tx)? != epoch || state::token(&tx)? != expected {
+            done.stale = true;
+            return Ok(done);
+        }
+        let Some(slice) = Slice::begin(&tx, slicing)? else {
+            done.claim_first = true;
+            return Ok(done);
+        };
+        let before = notes::intern(&tx, &expected)?;
+        let mut late = Vec::new();
+        let mut n = 0;
+        while n < rest.len() && n < slicing.rows && (n == 0 || started.elapsed() < slicing.time) {
+            let row = &rest[n];
+            n += 1;
+            if slice.is_dirty(&row.table, &row.key)? {
+                notes::leave(&tx, &row.table, &row.key.encode(), before)?;
+                done.noted += 1;
+            } else if !slice.install(&row.table, &row.key, &row.version, &mut done)? {
+                late.push((row.table.as_str(), &row.key, &row.version));
+            }
+        }
+        slice.install_late(&late, &mut done, |table, pk| {
+            notes::leave(&tx, table, pk, before)
+        })?;
+        let (now, later) = rest.split_at(n);
+        rest = later;
+        let last = rest.is_empty();
+        let token = match now.last() {
+            _ if last => page.next.clone(),
+            Some(row) => Token {
+                last: asked.last.clone(),
+                target: Some(target.clone()),
+                pos: Some(row.pos.clone()),
+            },
+            None => page.next.clone(),
+        };
+        if last {
+            for c in &page.conflicts {
+                if conflicts::store(&tx, c)? {
+                    done.conflicts.push(c.clone());
+                }
+            }
+            state::set_number(&tx, "last_pull_at", slicing.now_ms)?;
+        }
+        state::set_token(&tx, &token)?;
+        expected = token;
+        slice.end()?;
+        crate::failpoint::hit("apply_before_commit");
+        tx.commit().or_fault(WHAT)?;
+        crate::failpoint::hit("apply_after_commit");
+        if last {
+            return Ok(done);
+        }
+    }
+}
+
+/// Applies rows that were fetched by key for `table`; notes go with what is settled.
+pub fn fetched(
+    local: &mut Local,
+    table: &str,
+    rows: &[Fetched],
+    epoch: i64,
+    slicing: Slicing,
+) -> Result<Applied> {
+    let mut done = Applied::default();
+    let tx = local.begin()?;
+    if state::epoch(&tx)? != epoch {
+        done.stale = true;
+        return Ok(done);
+    }
+    let Some(slice) = Slice::begin(&tx, slicing)? else {
+        done.claim_first = true;
+        return Ok(done);
+    };
+    let gone = Version {
+        change: String::new(),
+        device: String::new(),
+        row: None,
+    };
+    let mut late = Vec::new();
+    for f in rows {
+        let pk = f.key.encode();
+        if notes::find(&tx, table, &pk)?.is_none() || slice.is_dirty(table, &f.key)? {
+            continue;
+        }
+        if !f.seen {
+            // Newer than the token: the feed brings it.
+            notes::remove(&tx, table, &pk)?;
+            continue;
+        }
+        let version = f.version.as_ref().unwrap_or(&gone);
+        if slice.holds(table, &f.key, version)? {
+            notes::remove(&tx, table, &pk)?;
+            inbox::settle(&tx, table, &pk)?;
+        } else if !slice.install(table, &f.key, version, &mut done)? {
+            late.push((table, &f.key, version));
+        }
+    }
+    slice.install_late(&late, &mut done, |_, _| Ok(()))?;
+    slice.end()?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(done)
+}

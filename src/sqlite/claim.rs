@@ -1,0 +1,251 @@
+//! From the key log to the outbox, in one short IMMEDIATE transaction (PROTOCOL section 5, CLAIM).
+//!
+//! Repeated changes of one row fold into one; the row is read with its types; exactly the log rows that
+//! were read are deleted, never "up to": rowids can be reused. Whether a change is an upsert or a delete
+//! is decided by whether the row is there now, never by the log.
+
+use super::app_row;
+use super::fault::OrFault;
+use super::local::{Local, check_schema, load_tables};
+use super::notes;
+use super::state;
+use super::value;
+use crate::error::Result;
+use crate::model::{ChangeKey, Key, Op, Table, Token};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
+
+const WHAT: &str = "claiming changes";
+
+/// What a claim did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Claimed {
+    /// Log rows consumed.
+    pub log_rows: usize,
+    /// Outbox entries made or refreshed.
+    pub entries: usize,
+}
+
+/// One row's changes, folded: the place of the first, the time of the last.
+struct Fold {
+    table: String,
+    key: Key,
+    first_op: String,
+    at: i64,
+}
+
+/// Bounds of a claim.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimLimits {
+    /// Log rows at most, so that the app never waits long.
+    pub log_rows: usize,
+    /// A larger row fails and blocks nothing.
+    pub row_bytes_max: usize,
+    /// Now, ms since 1970.
+    pub now_ms: i64,
+}
+
+/// Claims up to `limits.log_rows` log rows. Fails with `SchemaDrift` where the schema moved.
+pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
+    let tx = local.begin()?;
+    let waiting: bool = tx
+        .query_row("select exists (select 1 from tidewater_log)", [], |r| {
+            r.get(0)
+        })
+        .or_fault(WHAT)?;
+    check_schema(&tx)?;
+    if !waiting {
+        return Ok(Claimed::default());
+    }
+    let tables: HashMap<String, Table> = load_tables(&tx)?
+        .into_iter()
+        .map(|k| (k.table.name.clone(), k.table))
+        .collect();
+    let (ids, folds) = read_log(&tx, &tables, limits.log_rows)?;
+    let token = state::token(&tx)?;
+    let bases = Bases {
+        current: notes::intern(&tx, &token)?,
+        empty: notes::intern(&tx, &Token::empty())?,
+        offset: state::number(&tx, "clock_offset_ms")?,
+    };
+    for fold in &folds {
+        if let Some(table) = tables.get(&fold.table) {
+            enter(&tx, table, fold, &bases, limits)?;
+        }
+    }
+    {
+        let mut delete = tx
+            .prepare_cached("delete from tidewater_log where id = ?1")
+            .or_fault(WHAT)?;
+        for id in &ids {
+            delete.execute([id]).or_fault(WHAT)?;
+        }
+    }
+    tx.commit().or_fault(WHAT)?;
+    Ok(Claimed {
+        log_rows: ids.len(),
+        entries: folds.len(),
+    })
+}
+
+/// Reads the log in its order and folds it.
+fn read_log(
+    tx: &Connection,
+    tables: &HashMap<String, Table>,
+    limit: usize,
+) -> Result<(Vec<i64>, Vec<Fold>)> {
+    let mut ids = Vec::new();
+    let mut folds: Vec<Fold> = Vec::new();
+    let mut places: HashMap<(String, String), usize> = HashMap::new();
+    let mut s = tx
+        .prepare_cached("select * from tidewater_log order by id limit ?1")
+        .or_fault(WHAT)?;
+    let first_key = s.column_index("k1").or_fault(WHAT)?;
+    let mut rows = s
+        .query([i64::try_from(limit).unwrap_or(i64::MAX)])
+        .or_fault(WHAT)?;
+    while let Some(r) = rows.next().or_fault(WHAT)? {
+        ids.push(r.get("id").or_fault(WHAT)?);
+        let name: String = r.get("tbl").or_fault(WHAT)?;
+        let Some(table) = tables.get(&name) else {
+            // Not tracked any more: what was logged of it goes with it.
+            continue;
+        };
+        let key = value::key(r, first_key, table.key.len()).or_fault(WHAT)?;
+        let at: i64 = r.get::<_, Option<i64>>("at").or_fault(WHAT)?.unwrap_or(0);
+        let place = (name, key.encode());
+        match places.get(&place) {
+            Some(i) => folds[*i].at = at,
+            None => {
+                folds.push(Fold {
+                    table: place.0.clone(),
+                    key,
+                    first_op: r.get("op").or_fault(WHAT)?,
+                    at,
+                });
+                places.insert(place, folds.len() - 1);
+            }
+        }
+    }
+    Ok((ids, folds))
+}
+
+struct Bases {
+    current: i64,
+    empty: i64,
+    offset: i64,
+}
+
+/// Makes or refreshes the outbox entry of one row.
+fn enter(
+    tx: &Connection,
+    table: &Table,
+    fold: &Fold,
+    bases: &Bases,
+    limits: ClaimLimits,
+) -> Result<()> {
+    let pk = fold.key.encode();
+    let row = app_row::read(tx, table, &fold.key).or_fault(WHAT)?;
+    let op = if row.is_some() {
+        Op::Upsert
+    } else {
+        Op::Delete
+    };
+    let payload = row.map(|r| r.to_json());
+    let bytes = payload.as_ref().map_or(pk.len(), String::len);
+    // A row that stood there at init carries the smallest time: an import never beats an edit.
+    let edited = if fold.at == 0 {
+        0
+    } else {
+        fold.at + bases.offset
+    };
+    let change = ChangeKey::new(edited, ulid::Ulid::generate().random());
+    let too_large = bytes > limits.row_bytes_max;
+    let status = if too_large { "failed" } else { "pending" };
+    let (code, message, remedy) = if too_large {
+        (
+            Some("SYNC-005"),
+            Some(format!(
+                "the row takes {bytes} bytes, more than row_bytes_max ({})",
+                limits.row_bytes_max
+            )),
+            Some("shrink the row, or raise [upload] row_bytes_max and run `tidewater retry`"),
+        )
+    } else {
+        (None, None, None)
+    };
+    let waiting: Option<i64> = tx
+        .prepare_cached(
+            "select id from tidewater_outbox where tbl = ?1 and pk = ?2 \
+             and status in ('pending', 'failed') order by id desc limit 1",
+        )
+        .and_then(|mut s| s.query_row([&table.name, &pk], |r| r.get(0)).optional())
+        .or_fault(WHAT)?;
+    if let Some(id) = waiting {
+        // Folds into the entry that waits or is parked: its place, base and history stay, and it is
+        // tried again. This is how the user's fix heals a parked row.
+        tx.prepare_cached(
+            "update tidewater_outbox set change_key = ?2, op = ?3, payload = ?4, bytes = ?5, \
+             status = ?6, attempts = 0, next_attempt_at = null, error_code = ?7, sqlstate = null, \
+             error = ?8, remedy = ?9, edited_at = ?10 where id = ?1",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                id,
+                change.as_str(),
+                op.as_str(),
+                payload,
+                i64::try_from(bytes).unwrap_or(i64::MAX),
+                status,
+                code,
+                message,
+                remedy,
+                edited
+            ])
+        })
+        .or_fault(WHAT)?;
+        return Ok(());
+    }
+    let base = match notes::find(tx, &table.name, &pk)? {
+        Some(noted) => noted,
+        None if fold.first_op == "B" => bases.empty,
+        None => bases.current,
+    };
+    let known = matches!(fold.first_op.as_str(), "U" | "D") || is_known(tx, &table.name, &pk)?;
+    tx.prepare_cached(
+        "insert into tidewater_outbox (change_key, tbl, pk, op, payload, bytes, base, known, status, \
+         error_code, error, remedy, created_at, edited_at) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )
+    .and_then(|mut s| {
+        s.execute(params![
+            change.as_str(),
+            table.name,
+            pk,
+            op.as_str(),
+            payload,
+            i64::try_from(bytes).unwrap_or(i64::MAX),
+            base,
+            known,
+            status,
+            code,
+            message,
+            remedy,
+            limits.now_ms,
+            edited
+        ])
+    })
+    .or_fault(WHAT)?;
+    Ok(())
+}
+
+/// Whether the device has known the row before: an entry, a note or history of it.
+fn is_known(tx: &Connection, table: &str, pk: &str) -> Result<bool> {
+    tx.prepare_cached(
+        "select exists (select 1 from tidewater_outbox where tbl = ?1 and pk = ?2) \
+         or exists (select 1 from tidewater_note where tbl = ?1 and pk = ?2) \
+         or exists (select 1 from tidewater_inbox where tbl = ?1 and pk = ?2)",
+    )
+    .and_then(|mut s| s.query_row([table, pk], |r| r.get(0)))
+    .or_fault(WHAT)
+}

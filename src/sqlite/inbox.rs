@@ -1,0 +1,117 @@
+//! The inbox: downloaded rows that could not be applied, and the history of those that were.
+//!
+//! A failed row keeps its content here so that a person can see it; what is installed later always
+//! comes fresh from the server, by its note.
+
+use super::fault::OrFault;
+use crate::error::Result;
+use crate::remote::Version;
+use rusqlite::{Connection, params};
+
+const WHAT: &str = "keeping the inbox";
+
+/// A row that could not be applied, with the reason.
+pub fn failed(
+    tx: &Connection,
+    table: &str,
+    pk: &str,
+    version: &Version,
+    error: &str,
+    now_ms: i64,
+) -> Result<()> {
+    settle(tx, table, pk)?;
+    tx.prepare_cached(
+        "insert into tidewater_inbox (tbl, pk, op, change_key, device, status, error, payload, at) \
+         values (?1, ?2, ?3, ?4, ?5, 'failed', ?6, ?7, ?8)",
+    )
+    .and_then(|mut s| {
+        s.execute(params![
+            table,
+            pk,
+            op(version),
+            version.change,
+            version.device,
+            error,
+            version.row.as_ref().map(crate::model::Row::to_json),
+            now_ms
+        ])
+    })
+    .or_fault(WHAT)?;
+    Ok(())
+}
+
+fn op(version: &Version) -> &'static str {
+    if version.row.is_some() {
+        "upsert"
+    } else {
+        "delete"
+    }
+}
+
+/// The row was applied or is no longer wanted: its failure is over.
+pub fn settle(tx: &Connection, table: &str, pk: &str) -> Result<()> {
+    tx.prepare_cached(
+        "delete from tidewater_inbox where tbl = ?1 and pk = ?2 and status = 'failed'",
+    )
+    .and_then(|mut s| s.execute([table, pk]))
+    .or_fault(WHAT)?;
+    Ok(())
+}
+
+/// History: this change was installed here.
+pub fn applied(
+    tx: &Connection,
+    table: &str,
+    pk: &str,
+    version: &Version,
+    now_ms: i64,
+) -> Result<()> {
+    tx.prepare_cached(
+        "insert into tidewater_inbox (tbl, pk, op, change_key, device, status, at) \
+         values (?1, ?2, ?3, ?4, ?5, 'applied', ?6)",
+    )
+    .and_then(|mut s| {
+        s.execute(params![
+            table,
+            pk,
+            op(version),
+            version.change,
+            version.device,
+            now_ms
+        ])
+    })
+    .or_fault(WHAT)?;
+    Ok(())
+}
+
+/// Forgets history and acknowledged entries older than `before` (ms since 1970), a slice at a time.
+/// Returns how many went.
+pub fn prune(
+    tx: &Connection,
+    synced_before: i64,
+    conflicts_before: i64,
+    limit: i64,
+) -> Result<usize> {
+    let mut n = tx
+        .execute(
+            "delete from tidewater_inbox where id in (select id from tidewater_inbox \
+             where status = 'applied' and at < ?1 limit ?2)",
+            [synced_before, limit],
+        )
+        .or_fault("applying the retention")?;
+    n += tx
+        .execute(
+            "delete from tidewater_outbox where id in (select id from tidewater_outbox \
+             where status = 'synced' and synced_at < ?1 limit ?2)",
+            [synced_before, limit],
+        )
+        .or_fault("applying the retention")?;
+    n += tx
+        .execute(
+            "delete from tidewater_conflict where id in (select id from tidewater_conflict \
+             where seen = 1 and detected_at < ?1 limit ?2)",
+            [conflicts_before, limit],
+        )
+        .or_fault("applying the retention")?;
+    Ok(n)
+}

@@ -1,0 +1,333 @@
+//! The app's SQLite file, opened as a guest.
+//!
+//! Invariants: write transactions are IMMEDIATE and short; none is held over the network. The journal
+//! mode is the app's and never changed. Foreign keys are off on this connection: rows arrive in any
+//! order, and what dangles is reported, not refused. A file made by a newer program is refused.
+
+use super::fault::OrFault;
+use super::quote::ident;
+use super::state;
+use crate::error::{Code, Disposition, Error, Result};
+use crate::model::Table;
+use crate::remote::{Mirror, Tracked};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The migrations of the file in their order; a released one is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_tidewater.sql")];
+
+/// How long a write waits for the app's lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// An open file with tidewater's tables in it, or not yet.
+pub struct Local {
+    pub(super) conn: Connection,
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// Device and inode of a file: what a restore by rename changes.
+fn inode(path: &Path) -> Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let m = std::fs::metadata(path).map_err(|e| {
+        Error::new(
+            Code::LocalUnusable,
+            format!("{}: {e}", path.display()),
+            "check the path under [local] path, or --db",
+        )
+    })?;
+    Ok((m.dev(), m.ino()))
+}
+
+impl Local {
+    /// Opens an existing file for reading and writing. Nothing is written.
+    pub fn open(path: &Path) -> Result<Local> {
+        let identity = inode(path)?;
+        let conn = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )
+        .or_fault(&format!("opening {}", path.display()))?;
+        Self::settle(conn, path, identity)
+    }
+
+    /// Creates a new file; used by `clone` only.
+    pub fn create(path: &Path) -> Result<Local> {
+        let conn = Connection::open(path).or_fault(&format!("creating {}", path.display()))?;
+        let identity = inode(path)?;
+        Self::settle(conn, path, identity)
+    }
+
+    fn settle(conn: Connection, path: &Path, inode: (u64, u64)) -> Result<Local> {
+        conn.busy_timeout(BUSY).or_fault("opening the file")?;
+        conn.set_prepared_statement_cache_capacity(256);
+        conn.pragma_update(None, "foreign_keys", false)
+            .or_fault("opening the file")?;
+        conn.pragma_update(None, "synchronous", "full")
+            .or_fault("opening the file")?;
+        // The first read tells whether this is a database at all.
+        conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
+            .or_fault(&format!("reading {}", path.display()))?;
+        Ok(Local {
+            conn,
+            path: path.to_owned(),
+            inode,
+        })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connection, for reading.
+    pub fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// Fails where the file under the path is not the one that was opened: it was restored by rename,
+    /// and this descriptor would write into nowhere without an error.
+    pub fn still_there(&self) -> Result<()> {
+        if inode(&self.path)? == self.inode {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::LocalUnusable,
+            format!("{} was replaced by another file", self.path.display()),
+            "it is opened again by itself",
+        )
+        .with_disposition(Disposition::Reconnect))
+    }
+
+    /// Begins a write transaction: IMMEDIATE, for a read that turns into a write ignores the busy timeout.
+    pub fn begin(&mut self) -> Result<Transaction<'_>> {
+        self.conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .or_fault("taking the file's write lock")
+    }
+
+    /// Whether tidewater's tables are in the file.
+    pub fn is_initialised(&self) -> Result<bool> {
+        has_table(&self.conn, "tidewater_state")
+    }
+
+    /// Fails with a remedy where the file was never initialised, or by a newer program.
+    pub fn require_initialised(&self) -> Result<()> {
+        if !self.is_initialised()? {
+            return Err(Error::new(
+                Code::LocalUnusable,
+                format!("{} is not a tidewater device yet", self.path.display()),
+                "run `tidewater init`",
+            ));
+        }
+        refuse_newer(&self.conn)
+    }
+
+    /// Brings tidewater's own tables up to date. Inside a transaction of the caller.
+    pub fn migrate(tx: &Connection) -> Result<()> {
+        let done = if has_table(tx, "tidewater_state")? {
+            refuse_newer(tx)?;
+            migration(tx)?
+        } else {
+            0
+        };
+        for (n, sql) in MIGRATIONS.iter().enumerate().skip(done) {
+            tx.execute_batch(sql).or_fault("preparing the file")?;
+            state::set(tx, "migration", &(n + 1).to_string())?;
+        }
+        Ok(())
+    }
+
+    /// `PRAGMA data_version`: changes with every commit of another connection.
+    pub fn data_version(&self) -> Result<i64> {
+        self.conn
+            .query_row("pragma data_version", [], |r| r.get(0))
+            .or_fault("looking for changes")
+    }
+
+    /// `PRAGMA user_version`, the app's own.
+    pub fn user_version(&self) -> Result<i64> {
+        self.conn
+            .query_row("pragma user_version", [], |r| r.get(0))
+            .or_fault("reading the file")
+    }
+}
+
+/// The SQL of tidewater's own tables, for `init --dry-run`.
+pub fn migrations_sql() -> Vec<String> {
+    MIGRATIONS.iter().map(|m| (*m).to_owned()).collect()
+}
+
+/// Whether a table is in the file.
+pub fn has_table(conn: &Connection, name: &str) -> Result<bool> {
+    conn.query_row(
+        "select count(*) from sqlite_schema where type = 'table' and name = ?1",
+        [name],
+        |r| r.get::<_, i64>(0),
+    )
+    .map(|n| n > 0)
+    .or_fault("reading the file's schema")
+}
+
+fn migration(conn: &Connection) -> Result<usize> {
+    Ok(state::get(conn, "migration")?
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0))
+}
+
+fn refuse_newer(conn: &Connection) -> Result<()> {
+    let done = migration(conn)?;
+    if done > MIGRATIONS.len() {
+        return Err(Error::new(
+            Code::LocalUnusable,
+            format!(
+                "the file was prepared by a newer tidewater (migration {done}, this one knows {})",
+                MIGRATIONS.len()
+            ),
+            "upgrade tidewater on this device",
+        ));
+    }
+    Ok(())
+}
+
+/// `PRAGMA schema_version`.
+pub fn schema_version(conn: &Connection) -> Result<i64> {
+    conn.query_row("pragma schema_version", [], |r| r.get(0))
+        .or_fault("reading the file's schema")
+}
+
+/// The error by which claim and apply say that the schema moved under them; the engine looks at the
+/// schema again, reinstalls capture and goes on.
+pub fn schema_moved() -> Error {
+    Error::new(
+        Code::SchemasDiffer,
+        "the app changed its schema",
+        "capture is installed again by itself",
+    )
+    .with_disposition(Disposition::SchemaDrift)
+}
+
+/// Fails with [`schema_moved`] where the schema is not the one capture was installed for. Called right
+/// after BEGIN IMMEDIATE, so that it holds for the whole transaction.
+pub fn check_schema(tx: &Connection) -> Result<()> {
+    let known = state::get(tx, "schema_version")?.and_then(|v| v.parse::<i64>().ok());
+    if known == Some(schema_version(tx)?) {
+        Ok(())
+    } else {
+        Err(schema_moved())
+    }
+}
+
+/// Writes down the tracked tables, keeping what was learned of their mirrors.
+pub fn store_tables(tx: &Connection, tables: &[Table]) -> Result<()> {
+    let old = load_tables(tx)?;
+    tx.execute("delete from tidewater_table", [])
+        .or_fault("storing the tables")?;
+    for (rank, t) in tables.iter().enumerate() {
+        let before = old.iter().find(|o| o.table.name == t.name);
+        // A table whose columns changed must meet its mirror again.
+        let mirror = before
+            .filter(|o| o.table.columns == t.columns && o.table.key == t.key)
+            .and_then(|o| o.mirror.as_ref())
+            .and_then(|m| serde_json::to_string(m).ok());
+        let spec = serde_json::to_string(t).unwrap_or_default();
+        tx.execute(
+            "insert into tidewater_table (name, rank, spec, mirror, heal) values (?1, ?2, ?3, ?4, ?5)",
+            params![t.name, i64::try_from(rank).unwrap_or(0), spec, mirror, before.is_some_and(|o| o.heal)],
+        )
+        .or_fault("storing the tables")?;
+    }
+    Ok(())
+}
+
+/// A tracked table as the file knows it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The local side.
+    pub table: Table,
+    /// The remote side, after first contact.
+    pub mirror: Option<Mirror>,
+    /// Whether capture was bare: every key counts as dirty until the table was compared.
+    pub heal: bool,
+}
+
+/// The tracked tables, parents before children.
+pub fn load_tables(conn: &Connection) -> Result<Vec<Known>> {
+    let mut s = conn
+        .prepare_cached("select spec, mirror, heal from tidewater_table order by rank")
+        .or_fault("reading the tables")?;
+    let rows = s
+        .query_map([], |r| {
+            Ok((
+                r.get::<_, String>(0)?,
+                r.get::<_, Option<String>>(1)?,
+                r.get::<_, bool>(2)?,
+            ))
+        })
+        .or_fault("reading the tables")?;
+    let mut out = Vec::new();
+    for row in rows {
+        let (spec, mirror, heal) = row.or_fault("reading the tables")?;
+        let table = serde_json::from_str(&spec).map_err(|e| {
+            Error::new(
+                Code::LocalUnusable,
+                format!("tidewater's description of a table cannot be read: {e}"),
+                "run `tidewater init` again",
+            )
+        })?;
+        let mirror = mirror.and_then(|m| serde_json::from_str(&m).ok());
+        out.push(Known {
+            table,
+            mirror,
+            heal,
+        });
+    }
+    Ok(out)
+}
+
+/// The tables that are usable on both sides.
+pub fn tracked(known: &[Known]) -> Vec<Tracked> {
+    known
+        .iter()
+        .filter_map(|k| {
+            k.mirror.clone().map(|mirror| Tracked {
+                table: k.table.clone(),
+                mirror,
+            })
+        })
+        .collect()
+}
+
+/// Stores what was learned of a mirror; `None` forgets it.
+pub fn set_mirror(tx: &Connection, table: &str, mirror: Option<&Mirror>) -> Result<()> {
+    let json = mirror.and_then(|m| serde_json::to_string(m).ok());
+    tx.execute(
+        "update tidewater_table set mirror = ?2 where name = ?1",
+        params![table, json],
+    )
+    .or_fault("storing a mirror")?;
+    Ok(())
+}
+
+/// Marks a table for comparison, or the comparison as done.
+pub fn set_heal(tx: &Connection, table: &str, heal: bool) -> Result<()> {
+    tx.execute(
+        "update tidewater_table set heal = ?2 where name = ?1",
+        params![table, heal],
+    )
+    .or_fault("marking a table")?;
+    Ok(())
+}
+
+/// How many rows a table holds.
+pub fn count(conn: &Connection, table: &str) -> Result<u64> {
+    conn.query_row(&format!("select count(*) from {}", ident(table)), [], |r| {
+        r.get::<_, i64>(0)
+    })
+    .optional()
+    .or_fault("counting rows")
+    .map(|n| u64::try_from(n.unwrap_or(0)).unwrap_or(0))
+}

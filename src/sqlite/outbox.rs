@@ -1,0 +1,461 @@
+//! The outbox: batches formed, sent again, acknowledged; entries parked, retried, discarded.
+//!
+//! Invariants: at most one entry of a row is uploading and at most one other waits; a batch's members
+//! are on disk before the first byte is sent and never change until its outcome is known; only an
+//! outcome of the server, or the user's `discard`, ever ends an entry.
+
+use super::fault::OrFault;
+use super::local::Local;
+use super::notes;
+use super::state;
+use crate::error::{Code, Error, Result};
+use crate::model::{ChangeKey, Key, Op, Policy, Row};
+use crate::remote::{Batch, Item, Outcome, Refusal};
+use rusqlite::{Connection, OptionalExtension, params};
+
+const WHAT: &str = "working the outbox";
+
+/// Caps of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Items at most.
+    pub items: usize,
+    /// Payload bytes at most; a single larger row goes alone.
+    pub bytes: usize,
+    /// Now, ms since 1970: entries that wait for a later attempt are left out.
+    pub now_ms: i64,
+    /// Whether waiting times are ignored.
+    pub force: bool,
+}
+
+/// The batch that is under way, or a new one from what is ready. `None` where nothing is.
+pub fn next_batch(
+    local: &mut Local,
+    limits: BatchLimits,
+    policy: &dyn Fn(&str) -> Policy,
+) -> Result<Option<Batch>> {
+    if let Some(batch) = under_way(&local.conn, policy)? {
+        return Ok(Some(batch));
+    }
+    let due = if limits.force {
+        i64::MAX
+    } else {
+        limits.now_ms
+    };
+    let tx = local.begin()?;
+    let mut members = Vec::new();
+    {
+        let mut s = tx
+            .prepare_cached(
+                "select id, bytes from tidewater_outbox where status = 'pending' \
+                 and (next_attempt_at is null or next_attempt_at <= ?1) order by id limit ?2",
+            )
+            .or_fault(WHAT)?;
+        let rows = s
+            .query_map(
+                params![due, i64::try_from(limits.items).unwrap_or(i64::MAX)],
+                |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
+            )
+            .or_fault(WHAT)?;
+        let mut total = 0_usize;
+        for row in rows {
+            let (id, bytes) = row.or_fault(WHAT)?;
+            total = total.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
+            if total > limits.bytes && !members.is_empty() {
+                break;
+            }
+            members.push(id);
+        }
+    }
+    if members.is_empty() {
+        return Ok(None);
+    }
+    let seq = state::number(&tx, "push_seq")?;
+    let key = ulid::Ulid::generate().to_string();
+    let prev = state::get(&tx, "chain_key")?;
+    tx.execute(
+        "insert into tidewater_batch (seq, batch_key, prev_key) values (?1, ?2, ?3)",
+        params![seq, key, prev],
+    )
+    .or_fault(WHAT)?;
+    {
+        let mut s = tx
+            .prepare_cached(
+                "update tidewater_outbox set status = 'uploading', batch = ?2 where id = ?1",
+            )
+            .or_fault(WHAT)?;
+        for id in members {
+            s.execute(params![id, seq]).or_fault(WHAT)?;
+        }
+    }
+    state::set_number(&tx, "push_seq", seq + 1)?;
+    tx.commit().or_fault(WHAT)?;
+    under_way(&local.conn, policy)
+}
+
+/// The batch that was formed and is not acknowledged, exactly as it was formed.
+pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<Option<Batch>> {
+    let found: Option<(i64, String, Option<String>)> = conn
+        .query_row(
+            "select seq, batch_key, prev_key from tidewater_batch order by seq limit 1",
+            [],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+        )
+        .optional()
+        .or_fault(WHAT)?;
+    let Some((seq, key, prev)) = found else {
+        return Ok(None);
+    };
+    let instance = state::identity(conn)?
+        .map(|i| i.instance)
+        .unwrap_or_default();
+    Ok(Some(Batch {
+        device: state::device_id(conn)?,
+        instance,
+        seq,
+        key,
+        prev,
+        confirmed: state::number(conn, "confirmed")?,
+        items: members(conn, seq, policy)?,
+    }))
+}
+
+fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Result<Vec<Item>> {
+    let mut s = conn
+        .prepare_cached(
+            "select change_key, tbl, pk, op, payload, base, known, carried from tidewater_outbox \
+             where batch = ?1 and status = 'uploading' order by id",
+        )
+        .or_fault(WHAT)?;
+    let mut rows = s.query([seq]).or_fault(WHAT)?;
+    let mut items = Vec::new();
+    let mut bases: Vec<(i64, crate::model::Token)> = Vec::new();
+    while let Some(r) = rows.next().or_fault(WHAT)? {
+        let (change, table, pk): (String, String, String) = (
+            r.get(0).or_fault(WHAT)?,
+            r.get(1).or_fault(WHAT)?,
+            r.get(2).or_fault(WHAT)?,
+        );
+        let op: String = r.get(3).or_fault(WHAT)?;
+        let payload: Option<String> = r.get(4).or_fault(WHAT)?;
+        let base_id: i64 = r.get(5).or_fault(WHAT)?;
+        let base = match bases.iter().find(|(id, _)| *id == base_id) {
+            Some((_, t)) => t.clone(),
+            None => {
+                let t = notes::base(conn, base_id)?;
+                bases.push((base_id, t.clone()));
+                t
+            }
+        };
+        let row = match payload.as_deref().map(Row::from_json) {
+            None => Row::default(),
+            Some(Ok(row)) => row,
+            Some(Err(e)) => return Err(unreadable(&table, &e.to_string())),
+        };
+        let carried: bool = r.get(7).or_fault(WHAT)?;
+        let seen = if carried {
+            acknowledged(conn, &table, &pk)?
+        } else {
+            Vec::new()
+        };
+        items.push(Item {
+            change: ChangeKey::parse(&change).ok_or_else(|| unreadable(&table, "change key"))?,
+            key: Key::decode(&pk).ok_or_else(|| unreadable(&table, "primary key"))?,
+            policy: if carried {
+                Policy::LastWriteWins
+            } else {
+                policy(&table)
+            },
+            table,
+            op: if op == Op::Delete.as_str() {
+                Op::Delete
+            } else {
+                Op::Upsert
+            },
+            row,
+            base,
+            known: r.get(6).or_fault(WHAT)?,
+            seen,
+        });
+    }
+    Ok(items)
+}
+
+fn unreadable(table: &str, what: &str) -> Error {
+    Error::new(
+        Code::LocalUnusable,
+        format!("an outbox entry cannot be read: {what}"),
+        "restore the file from a backup",
+    )
+    .on_table(table)
+}
+
+/// Tails of this row's changes that the server had acknowledged to a former identity of this file.
+fn acknowledged(conn: &Connection, table: &str, pk: &str) -> Result<Vec<String>> {
+    let mut s = conn
+        .prepare_cached(
+            "select change_key from tidewater_outbox where tbl = ?1 and pk = ?2 \
+             and status = 'synced' order by id desc limit 100",
+        )
+        .or_fault(WHAT)?;
+    let rows = s
+        .query_map([table, pk], |r| r.get::<_, String>(0))
+        .or_fault(WHAT)?;
+    let mut out = Vec::new();
+    for row in rows {
+        if let Some(change) = ChangeKey::parse(&row.or_fault(WHAT)?) {
+            out.push(change.tail().to_owned());
+        }
+    }
+    Ok(out)
+}
+
+/// What an acknowledgement came to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Changes that the server holds, or held until somebody overwrote them.
+    pub uploaded: u64,
+    /// Changes that lost a conflict.
+    pub lost: u64,
+    /// Changes parked now, with table and code for the log.
+    pub failed: Vec<(String, &'static str)>,
+    /// Changes that wait for a later attempt.
+    pub later: u64,
+}
+
+/// How refusals are retried.
+pub struct Retry<'a> {
+    /// Answers of the server until an entry is parked.
+    pub max_attempts: u32,
+    /// The waiting time before attempt `n + 1`, in ms.
+    pub delay_ms: &'a dyn Fn(u32) -> i64,
+    /// Now, ms since 1970.
+    pub now_ms: i64,
+}
+
+/// Acknowledges a batch: exactly its own entries, in one transaction (PROTOCOL section 5, ACK).
+pub fn acknowledge(
+    local: &mut Local,
+    batch: &Batch,
+    outcomes: &[Outcome],
+    retry: &Retry<'_>,
+) -> Result<Acknowledged> {
+    let mut result = Acknowledged::default();
+    let tx = local.begin()?;
+    for (item, outcome) in batch.items.iter().zip(outcomes) {
+        match outcome {
+            Outcome::Applied | Outcome::Same | Outcome::Lost => {
+                tx.prepare_cached(
+                    "update tidewater_outbox set status = 'synced', payload = null, batch = null, \
+                     synced_at = ?2, error_code = null, sqlstate = null, error = null, remedy = null \
+                     where change_key = ?1 and batch = ?3",
+                )
+                .and_then(|mut s| s.execute(params![item.change.as_str(), retry.now_ms, batch.seq]))
+                .or_fault(WHAT)?;
+                if *outcome == Outcome::Lost {
+                    result.lost += 1;
+                } else {
+                    result.uploaded += 1;
+                }
+            }
+            Outcome::Refused(refusal) => refuse(&tx, batch, item, refusal, retry, &mut result)?,
+        }
+    }
+    tx.execute("delete from tidewater_batch where seq = ?1", [batch.seq])
+        .or_fault(WHAT)?;
+    state::set_number(&tx, "confirmed", batch.seq + 1)?;
+    state::set(&tx, "chain_key", &batch.key)?;
+    let total = state::number(&tx, "synced_total")?;
+    let uploaded = i64::try_from(result.uploaded).unwrap_or(0);
+    state::set_number(&tx, "synced_total", total + uploaded)?;
+    state::set_number(&tx, "last_push_at", retry.now_ms)?;
+    state::bump_epoch(&tx)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(result)
+}
+
+/// A refused entry: folds into a newer one of its row, waits, or is parked.
+fn refuse(
+    tx: &Connection,
+    batch: &Batch,
+    item: &Item,
+    refusal: &Refusal,
+    retry: &Retry<'_>,
+    result: &mut Acknowledged,
+) -> Result<()> {
+    let pk = item.key.encode();
+    let (id, attempts, base, known): (i64, u32, i64, bool) = tx
+        .query_row(
+            "select id, attempts, base, known from tidewater_outbox where change_key = ?1 and batch = ?2",
+            params![item.change.as_str(), batch.seq],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+        )
+        .or_fault(WHAT)?;
+    let newer: Option<i64> = tx
+        .query_row(
+            "select id from tidewater_outbox where tbl = ?1 and pk = ?2 and status = 'pending' limit 1",
+            [&item.table, &pk],
+            |r| r.get(0),
+        )
+        .optional()
+        .or_fault(WHAT)?;
+    if let Some(newer) = newer {
+        tx.execute("delete from tidewater_outbox where id = ?1", [id])
+            .or_fault(WHAT)?;
+        // The place of the older one, freed just now, is the newer one's.
+        tx.execute(
+            "update tidewater_outbox set id = ?2, base = ?3, known = ?4 where id = ?1",
+            params![newer, id, base, known],
+        )
+        .or_fault(WHAT)?;
+        return Ok(());
+    }
+    let attempts = attempts + 1;
+    let again = refusal.later && attempts < retry.max_attempts;
+    let (code, remedy) = if refusal.later {
+        (
+            "SYNC-004",
+            "correct the row or what it refers to, then `tidewater retry`",
+        )
+    } else {
+        (
+            "SYNC-005",
+            "correct the row in the app, or the constraint on the server and then `tidewater retry`",
+        )
+    };
+    let next = again.then(|| retry.now_ms + (retry.delay_ms)(attempts));
+    tx.execute(
+        "update tidewater_outbox set status = ?2, batch = null, attempts = ?3, next_attempt_at = ?4, \
+         error_code = ?5, sqlstate = ?6, error = ?7, remedy = ?8 where id = ?1",
+        params![
+            id,
+            if again { "pending" } else { "failed" },
+            attempts,
+            next,
+            code,
+            refusal.sqlstate,
+            refusal.message,
+            remedy
+        ],
+    )
+    .or_fault(WHAT)?;
+    if again {
+        result.later += 1;
+    } else {
+        result.failed.push((item.table.clone(), code));
+    }
+    Ok(())
+}
+
+/// Failed entries go back to pending; `keys` empty means all. Returns their ids.
+pub fn retry_failed(local: &mut Local, keys: &[String], force: bool) -> Result<Vec<i64>> {
+    let tx = local.begin()?;
+    let ids = select_failed(&tx, keys, force)?;
+    for id in &ids {
+        tx.execute(
+            "update tidewater_outbox set status = 'pending', attempts = 0, next_attempt_at = null \
+             where id = ?1",
+            [id],
+        )
+        .or_fault(WHAT)?;
+    }
+    tx.commit().or_fault(WHAT)?;
+    Ok(ids)
+}
+
+fn select_failed(tx: &Connection, keys: &[String], waiting_too: bool) -> Result<Vec<i64>> {
+    let mut s = tx
+        .prepare(
+            "select id, change_key from tidewater_outbox where status = 'failed' \
+             or (?1 and status = 'pending' and next_attempt_at is not null) order by id",
+        )
+        .or_fault(WHAT)?;
+    let rows = s
+        .query_map([waiting_too], |r| {
+            Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?))
+        })
+        .or_fault(WHAT)?;
+    let mut out = Vec::new();
+    for row in rows {
+        let (id, key) = row.or_fault(WHAT)?;
+        if keys.is_empty() || keys.contains(&key) {
+            out.push(id);
+        }
+    }
+    Ok(out)
+}
+
+/// Gives up failed entries: the only way in which a queued change is ever dropped. Each is kept as a
+/// `discarded` conflict, and its row is fetched again. Returns the keys that were discarded.
+pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<String>> {
+    let tx = local.begin()?;
+    let token = state::token(&tx)?;
+    let current = notes::intern(&tx, &token)?;
+    let mut done = Vec::new();
+    for key in keys {
+        let found: Option<(i64, String, String, Option<String>)> = tx
+            .query_row(
+                "select id, tbl, pk, payload from tidewater_outbox \
+                 where change_key = ?1 and status = 'failed'",
+                [key],
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+            )
+            .optional()
+            .or_fault(WHAT)?;
+        let Some((id, table, pk, payload)) = found else {
+            continue;
+        };
+        tx.execute(
+            "insert into tidewater_conflict (id, tbl, pk, kind, policy, winner, local, local_change, \
+             local_at, detected_at) values (?1, ?2, ?3, 'discarded', 'last_write_wins', 'remote', ?4, \
+             ?5, ?6, ?7)",
+            params![
+                ulid::Ulid::generate().to_string(),
+                table,
+                pk,
+                payload,
+                key,
+                ChangeKey::parse(key).map_or(0, |c| c.millis()),
+                now_ms
+            ],
+        )
+        .or_fault(WHAT)?;
+        tx.execute("delete from tidewater_outbox where id = ?1", [id])
+            .or_fault(WHAT)?;
+        notes::leave(&tx, &table, &pk, current)?;
+        done.push(key.clone());
+    }
+    state::bump_epoch(&tx)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(done)
+}
+
+/// Takes a new identity (SYNC-008): the chain starts anew, batches dissolve, what was not sent is
+/// kept with its keys and bases and marked as carried over. Cursor and notes stay: they are honest.
+pub fn take_new_identity(local: &mut Local) -> Result<String> {
+    let tx = local.begin()?;
+    let id = ulid::Ulid::generate().to_string();
+    state::set(&tx, "device_id", &id)?;
+    state::set_number(&tx, "push_seq", 0)?;
+    state::set_number(&tx, "confirmed", 0)?;
+    state::put(&tx, "chain_key", None)?;
+    tx.execute("delete from tidewater_batch", [])
+        .or_fault(WHAT)?;
+    // Two entries of one row fold: the newer content, the older base and place.
+    tx.execute_batch(
+        "update tidewater_outbox set base = (select o.base from tidewater_outbox o \
+         where o.tbl = tidewater_outbox.tbl and o.pk = tidewater_outbox.pk and o.status <> 'synced' \
+         order by o.id limit 1), known = (select o.known from tidewater_outbox o \
+         where o.tbl = tidewater_outbox.tbl and o.pk = tidewater_outbox.pk and o.status <> 'synced' \
+         order by o.id limit 1) where status <> 'synced'; \
+         delete from tidewater_outbox where status <> 'synced' and exists (select 1 from \
+         tidewater_outbox o where o.tbl = tidewater_outbox.tbl and o.pk = tidewater_outbox.pk \
+         and o.status <> 'synced' and o.id > tidewater_outbox.id); \
+         update tidewater_outbox set status = 'pending', batch = null where status = 'uploading'; \
+         update tidewater_outbox set carried = 1 where status <> 'synced'",
+    )
+    .or_fault(WHAT)?;
+    state::bump_epoch(&tx)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(id)
+}
