@@ -1,7 +1,11 @@
 //! tidewater: an app's SQLite file and a PostgreSQL workspace, kept equal in both directions.
 #![warn(missing_docs)]
 
+pub mod cli;
+pub mod config;
 pub mod error;
 pub mod model;
 pub mod remote;
+pub mod report;
 pub mod sqlite;
+pub mod sync;
