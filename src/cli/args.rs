@@ -12,7 +12,12 @@ use std::time::Duration;
 
 /// Keeps an app's SQLite file and a PostgreSQL workspace equal, in both directions.
 #[derive(Debug, Parser)]
-#[command(name = "tidewater", version, max_term_width = 80, subcommand_required = true)]
+#[command(
+    name = "tidewater",
+    version,
+    max_term_width = 80,
+    subcommand_required = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -230,12 +235,17 @@ impl Cli {
     /// The first command or flag that this version does not have, as the person wrote it.
     pub fn unbuilt(&self) -> Option<&'static str> {
         match &self.command {
-            Command::Init { adopt_remote: true, .. } => Some("init --adopt-remote"),
+            Command::Init {
+                adopt_remote: true, ..
+            } => Some("init --adopt-remote"),
             Command::Now { dry_run: true, .. } => Some("now --dry-run"),
             Command::Status { watch: true, .. } => Some("status --watch"),
             Command::Queue { inbox: true, .. } => Some("queue --inbox"),
             Command::Queue { ready: true, .. } => Some("queue --ready"),
-            Command::Queue { what: Some(QueueCommand::Show(_)), .. } => Some("queue show"),
+            Command::Queue {
+                what: Some(QueueCommand::Show(_)),
+                ..
+            } => Some("queue show"),
             Command::Verify { repair: true, .. } => Some("verify --repair"),
             Command::Demo { .. } => Some("demo"),
             Command::Explain(_) => Some("explain"),
@@ -253,7 +263,12 @@ impl Cli {
 
     /// What the grammar alone cannot refuse.
     pub fn check(&self) -> Result<()> {
-        if self.global.remote.as_deref().is_some_and(secret::holds_password) {
+        if self
+            .global
+            .remote
+            .as_deref()
+            .is_some_and(secret::holds_password)
+        {
             return Err(Error::new(
                 Code::Configuration,
                 "`--remote` holds a password, and everybody on this machine can read a command line",
@@ -261,7 +276,11 @@ impl Cli {
             ));
         }
         match &self.command {
-            Command::Status { table: Some(table), key, .. } if key.is_empty() => Err(Error::new(
+            Command::Status {
+                table: Some(table),
+                key,
+                ..
+            } if key.is_empty() => Err(Error::new(
                 Code::Configuration,
                 "`status` with a table needs the key of a row",
                 "give the values of the primary key after the table, or leave the table out",
@@ -349,7 +368,12 @@ mod tests {
         ] {
             assert_eq!(parse(words).expect(words).unbuilt(), Some(name), "{words}");
         }
-        for words in ["status", "queue --errors --limit 3", "init --dry-run", "conflicts"] {
+        for words in [
+            "status",
+            "queue --errors --limit 3",
+            "init --dry-run",
+            "conflicts",
+        ] {
             assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");
         }
     }
@@ -379,7 +403,15 @@ mod tests {
         let cli = parse("--db a.db init --tables a*,b").expect("parses");
         assert_eq!(cli.overrides().db, Some(PathBuf::from("a.db")));
         assert!(matches!(cli.command, Command::Init { tables, .. } if tables == ["a*", "b"]));
-        for words in ["", "now --timeout 0", "now --timeout x", "queue --limit 0", "conflicts ack", "conflicts ack A --all", "-q -v status"] {
+        for words in [
+            "",
+            "now --timeout 0",
+            "now --timeout x",
+            "queue --limit 0",
+            "conflicts ack",
+            "conflicts ack A --all",
+            "-q -v status",
+        ] {
             assert!(parse(words).is_err(), "{words}");
         }
         assert!(refusal("clone --db a.db b.db").message.contains("--db"));

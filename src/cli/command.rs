@@ -24,12 +24,19 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
     }
     let config = Config::load(&cli.overrides())?;
     match cli.command {
-        Command::Status { table: Some(table), key, .. } => {
+        Command::Status {
+            table: Some(table),
+            key,
+            ..
+        } => {
             let report = ops::row_status(&config, &table, &key)?;
             output.answer(&report, |r, p| render::row_status(r, Time::now(), p));
         }
         Command::Queue { errors, limit, .. } => {
-            let filter = QueueFilter { errors, limit: limit as usize };
+            let filter = QueueFilter {
+                errors,
+                limit: limit as usize,
+            };
             let report = ops::queue(&config, &filter)?;
             output.answer(&report, |r, p| render::queue(r, Time::now(), p));
         }
@@ -72,7 +79,9 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             })?;
             Ok(0)
         }
-        Command::Init { tables, dry_run, .. } => foreground(async {
+        Command::Init {
+            tables, dry_run, ..
+        } => foreground(async {
             let opts = InitOptions { tables, dry_run };
             match ops::init(config, &opts, &*bar).await? {
                 InitOutcome::Done(report) => {
@@ -88,8 +97,18 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             }
             Ok(0)
         }),
-        Command::Now { push, pull, timeout, dry_run } => foreground(async {
-            let opts = NowOptions { push, pull, timeout, dry_run };
+        Command::Now {
+            push,
+            pull,
+            timeout,
+            dry_run,
+        } => foreground(async {
+            let opts = NowOptions {
+                push,
+                pull,
+                timeout,
+                dry_run,
+            };
             let report = ops::now(config, &opts, &*bar).await?;
             output.summary(&report, render::now);
             Ok(if report.failed > 0 { FOUND } else { 0 })

@@ -17,7 +17,11 @@ pub(crate) struct Output {
 
 impl Output {
     pub fn new(global: &Global) -> Output {
-        Output { json: global.json, quiet: global.quiet, color: global.color }
+        Output {
+            json: global.json,
+            quiet: global.quiet,
+            color: global.color,
+        }
     }
 
     /// The answer to a question: as JSON, or as `render` shows it.
@@ -88,7 +92,8 @@ mod tests {
 
     #[test]
     fn an_error_says_its_code_table_and_remedy() {
-        let e = Error::new(Code::Connection, "no \u{1b}[2J answer", "check the cable").on_table("t\n");
+        let e =
+            Error::new(Code::Connection, "no \u{1b}[2J answer", "check the cable").on_table("t\n");
         assert_eq!(
             error_text(&e, Paint::plain()),
             "error[SYNC-001]: no \\u{1b}[2J answer\n  table: t\\n\n  remedy: check the cable\n"

@@ -36,7 +36,9 @@ impl Progress for Bar {
             ),
             None => (ProgressBar::new_spinner(), "{spinner} {msg:24} {human_pos}"),
         };
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         bar.set_message(clean(what));
         bar.enable_steady_tick(Duration::from_millis(120));
         *self.current() = Some(bar);

@@ -85,7 +85,13 @@ mod tests {
             mask("unrecognized subcommand 'postgres://u:p@w@h/db'\n\nUsage: tidewater"),
             "unrecognized subcommand 'postgres://***@h/db'\n\nUsage: tidewater"
         );
-        assert_eq!(mask("unexpected 'host=h password=p x'\nUsage"), "unexpected 'host=h password=***\nUsage");
-        assert_eq!(mask("unrecognized subcommand 'nwo'"), "unrecognized subcommand 'nwo'");
+        assert_eq!(
+            mask("unexpected 'host=h password=p x'\nUsage"),
+            "unexpected 'host=h password=***\nUsage"
+        );
+        assert_eq!(
+            mask("unrecognized subcommand 'nwo'"),
+            "unrecognized subcommand 'nwo'"
+        );
     }
 }

@@ -85,7 +85,10 @@ pub(crate) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}' => {
                 out.extend(c.escape_unicode());
             }
             c if c.is_control() => out.extend(c.escape_default()),
@@ -119,7 +122,11 @@ pub(crate) fn value(v: &Value) -> String {
                 .and_then(|j| j["hex"].as_str().map(str::to_owned))
                 .unwrap_or_default();
             let more = b.len() > VALUE_MAX / 2;
-            let kind = if matches!(v, Value::BadText(_)) { " (text, not UTF-8)" } else { "" };
+            let kind = if matches!(v, Value::BadText(_)) {
+                " (text, not UTF-8)"
+            } else {
+                ""
+            };
             format!("x'{hex}{}'{kind}", if more { "…" } else { "" })
         }
     }
@@ -196,7 +203,10 @@ mod tests {
 
     #[test]
     fn nothing_that_is_shown_can_steer_the_terminal() {
-        assert_eq!(clean("a\u{1b}]0;x\u{7}\n\u{202e}é"), "a\\u{1b}]0;x\\u{7}\\n\\u{202e}é");
+        assert_eq!(
+            clean("a\u{1b}]0;x\u{7}\n\u{202e}é"),
+            "a\\u{1b}]0;x\\u{7}\\n\\u{202e}é"
+        );
         assert_eq!(value(&Value::Text("\u{9b}2J".into())), "\\u{9b}2J");
     }
 

@@ -198,7 +198,10 @@ mod tests {
                 applied_today: 12,
                 ..Download::default()
             },
-            conflicts: ConflictCounts { total: 1, unseen: 1 },
+            conflicts: ConflictCounts {
+                total: 1,
+                unseen: 1,
+            },
             circuit: Circuit::HalfOpen,
             tables: vec![TableStatus {
                 name: "messages".into(),
@@ -238,7 +241,11 @@ mod tests {
         let item = QueueItem {
             key: None,
             table: "t".into(),
-            pk: vec![Value::Int(1), Value::Blob(vec![0xab]), Value::Text("x".into())],
+            pk: vec![
+                Value::Int(1),
+                Value::Blob(vec![0xab]),
+                Value::Text("x".into()),
+            ],
             op: "upsert".into(),
             status: "pending".into(),
             attempts: 0,
@@ -247,7 +254,10 @@ mod tests {
             created_at: Some(time()),
             error: None,
         };
-        let report = QueueReport { items: vec![item], total: 1 };
+        let report = QueueReport {
+            items: vec![item],
+            total: 1,
+        };
         assert_eq!(
             serde_json::to_value(&report).expect("serialises"),
             json!({"items": [{"key": null, "table": "t", "pk": [1, {"hex": "ab"}, "x"],
@@ -255,7 +265,10 @@ mod tests {
                 "bytes": 0, "created_at": "2025-03-03T11:06:40.000Z", "error": null}], "total": 1})
         );
         let row = Row(vec![("z".into(), Value::Null), ("a".into(), Value::Int(1))]);
-        assert_eq!(serde_json::to_string(&Some(row)).expect("serialises"), r#"{"z":null,"a":1}"#);
+        assert_eq!(
+            serde_json::to_string(&Some(row)).expect("serialises"),
+            r#"{"z":null,"a":1}"#
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// RFC 3339 knows the years 0000 to 9999 only.
 const FIRST_MS: i64 = -62_167_219_200_000;
-const LAST_MS: i64 = 253_402_207_200_999;
+const LAST_MS: i64 = 253_402_207_200_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Milliseconds since 1970, shown and serialised as `2025-03-03T11:06:40.000Z`.
@@ -78,7 +78,10 @@ mod tests {
             let json = serde_json::to_string(&t).expect("serialises");
             assert_eq!(serde_json::from_str::<Time>(&json).expect("reads back"), t);
         }
-        assert_eq!(Time::from_ms(i64::MAX).to_string(), "9999-12-30T22:00:00.999Z");
+        assert_eq!(
+            Time::from_ms(i64::MAX).to_string(),
+            "9999-12-30T22:00:00.000Z"
+        );
     }
 
     #[test]

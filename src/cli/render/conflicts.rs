@@ -21,7 +21,11 @@ pub(crate) fn conflicts(r: &ConflictsReport, now: Time, paint: Paint) -> String 
         ],
     );
     for c in &r.conflicts {
-        let (mark, tone) = if c.seen { ("", Tone::Dim) } else { ("●", Tone::Warn) };
+        let (mark, tone) = if c.seen {
+            ("", Tone::Dim)
+        } else {
+            ("●", Tone::Warn)
+        };
         grid.row(vec![
             (mark.to_owned(), tone),
             (clean(&c.id), Tone::Plain),
@@ -34,14 +38,22 @@ pub(crate) fn conflicts(r: &ConflictsReport, now: Time, paint: Paint) -> String 
     let mut out = grid.text();
     let shown = r.conflicts.len() as u64;
     if r.total > shown {
-        out.push_str(&format!("\n  the newest {} of {}\n", number(shown), number(r.total)));
+        out.push_str(&format!(
+            "\n  the newest {} of {}\n",
+            number(shown),
+            number(r.total)
+        ));
     }
     out.push_str("\n  ● not seen yet; `tidewater conflicts show ID` compares both sides\n");
     out
 }
 
 pub(crate) fn conflict(r: &ConflictsReport, paint: Paint) -> String {
-    r.conflicts.iter().map(|c| one(c, paint)).collect::<Vec<_>>().join("\n")
+    r.conflicts
+        .iter()
+        .map(|c| one(c, paint))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn one(c: &Conflict, paint: Paint) -> String {
@@ -52,18 +64,35 @@ fn one(c: &Conflict, paint: Paint) -> String {
     fields.add(
         "decided",
         Tone::Dim,
-        &format!("{} by {}: {} won", moment(c.detected_at), clean(&c.policy), clean(&c.winner)),
+        &format!(
+            "{} by {}: {} won",
+            moment(c.detected_at),
+            clean(&c.policy),
+            clean(&c.winner)
+        ),
     );
-    fields.add("local", Tone::Dim, &side(c.local_at, c.local_change_key.as_deref(), None));
+    fields.add(
+        "local",
+        Tone::Dim,
+        &side(c.local_at, c.local_change_key.as_deref(), None),
+    );
     let device = c.remote_device.as_deref();
-    fields.add("remote", Tone::Dim, &side(c.remote_at, c.remote_change_key.as_deref(), device));
+    fields.add(
+        "remote",
+        Tone::Dim,
+        &side(c.remote_at, c.remote_change_key.as_deref(), device),
+    );
     if let Some(file) = &c.original_file {
         fields.add("original", Tone::Dim, &clean(file));
     }
     out.push_str(&fields.text());
     out.push('\n');
     out.push_str(&columns(c, paint));
-    let loser = if c.winner == "local" { "remote" } else { "local" };
+    let loser = if c.winner == "local" {
+        "remote"
+    } else {
+        "local"
+    };
     out.push_str(&format!(
         "\n  `tidewater conflicts restore {}` brings {loser} back\n",
         clean(&c.id)
@@ -103,11 +132,19 @@ fn columns(c: &Conflict, paint: Paint) -> String {
     let empty = Row::default();
     let local = c.local.as_ref().unwrap_or(&empty);
     let remote = c.remote.as_ref().unwrap_or(&empty);
-    let only_there = remote.0.iter().filter(|(name, _)| local.get(name).is_none());
+    let only_there = remote
+        .0
+        .iter()
+        .filter(|(name, _)| local.get(name).is_none());
     let names = local.0.iter().chain(only_there).map(|(name, _)| name);
     let mut grid = Grid::new(
         paint,
-        &[("", Fit::Whole), ("column", Fit::Text), ("local", Fit::Text), ("remote", Fit::Text)],
+        &[
+            ("", Fit::Whole),
+            ("column", Fit::Text),
+            ("local", Fit::Text),
+            ("remote", Fit::Text),
+        ],
     );
     let shown = |row: &Option<Row>, name: &str| match row {
         None => "(deleted)".to_owned(),
@@ -115,7 +152,9 @@ fn columns(c: &Conflict, paint: Paint) -> String {
     };
     for name in names {
         let differs = match (&c.local, &c.remote) {
-            (Some(l), Some(r)) => matches!((l.get(name), r.get(name)), (Some(a), Some(b)) if a != b),
+            (Some(l), Some(r)) => {
+                matches!((l.get(name), r.get(name)), (Some(a), Some(b)) if a != b)
+            }
             _ => true,
         };
         let tone = if differs { Tone::Warn } else { Tone::Dim };
@@ -145,7 +184,11 @@ pub(crate) fn restored(r: &ConflictsReport, paint: Paint) -> String {
 
 pub(crate) fn acknowledged(r: &ConflictsReport, paint: Paint) -> String {
     let n = r.total.max(r.conflicts.len() as u64);
-    format!("{} {}\n", paint.good("seen:"), plural(n, "conflict", "conflicts"))
+    format!(
+        "{} {}\n",
+        paint.good("seen:"),
+        plural(n, "conflict", "conflicts")
+    )
 }
 
 #[cfg(test)]
@@ -169,7 +212,10 @@ mod tests {
             policy: "last_write_wins".into(),
             winner: "remote".into(),
             kind: "update_update".into(),
-            local: Some(row("Groceries, and what else the week needs", ("n", Value::Null))),
+            local: Some(row(
+                "Groceries, and what else the week needs",
+                ("n", Value::Null),
+            )),
             remote: Some(row("Gro\u{1b}[31m", ("pinned", Value::Int(1)))),
             local_change_key: Some("01J8ZQ6M3TBBBBBBBBBBBBBBBB".into()),
             remote_change_key: Some("01J8ZQ6M3TCCCCCCCCCCCCCCCC".into()),
@@ -177,14 +223,23 @@ mod tests {
             remote_at: Some(Time::from_ms(1_740_999_999_000)),
             remote_device: Some("0".into()),
             seen: false,
-            original_file: Some("/data/.tidewater/conflicts/chats-01J8ZQ6M3TAAAAAAAAAAAAAAAA.json".into()),
+            original_file: Some(
+                "/data/.tidewater/conflicts/chats-01J8ZQ6M3TAAAAAAAAAAAAAAAA.json".into(),
+            ),
         }
     }
 
     #[test]
     fn the_list_marks_what_nobody_has_seen() {
-        let seen = Conflict { seen: true, winner: "local".into(), ..a_conflict() };
-        let r = ConflictsReport { conflicts: vec![a_conflict(), seen], total: 600 };
+        let seen = Conflict {
+            seen: true,
+            winner: "local".into(),
+            ..a_conflict()
+        };
+        let r = ConflictsReport {
+            conflicts: vec![a_conflict(), seen],
+            total: 600,
+        };
         let text = conflicts(&r, Time::from_ms(1_741_000_180_000), Paint::plain());
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
         assert_eq!(
@@ -205,7 +260,10 @@ mod tests {
 
     #[test]
     fn both_sides_stand_column_by_column() {
-        let r = ConflictsReport { conflicts: vec![a_conflict()], total: 1 };
+        let r = ConflictsReport {
+            conflicts: vec![a_conflict()],
+            total: 1,
+        };
         let text = conflict(&r, Paint::plain());
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
         assert_eq!(
@@ -232,8 +290,18 @@ chats c1 · changed on both sides
 
     #[test]
     fn a_deleted_side_says_so() {
-        let c = Conflict { remote: None, kind: "update_delete".into(), ..a_conflict() };
-        let text = conflict(&ConflictsReport { conflicts: vec![c], total: 1 }, Paint::plain());
+        let c = Conflict {
+            remote: None,
+            kind: "update_delete".into(),
+            ..a_conflict()
+        };
+        let text = conflict(
+            &ConflictsReport {
+                conflicts: vec![c],
+                total: 1,
+            },
+            Paint::plain(),
+        );
         assert!(text.starts_with("chats c1 · changed here, deleted there\n"));
         assert!(text.contains("≠  id      c1"), "{text}");
         assert!(text.contains("(deleted)"));

@@ -2,7 +2,8 @@
 
 use crate::cli::style::Paint;
 use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets,
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table,
+    presets,
 };
 
 /// The last column that is written.
@@ -41,7 +42,9 @@ impl Grid {
         let mut table = base(paint);
         // Never in clean text: a cell is then shortened where its room ends, not at a word before.
         table.set_delimiter('\u{1}');
-        let header = columns.iter().map(|(name, _)| (name.to_uppercase(), Tone::Dim));
+        let header = columns
+            .iter()
+            .map(|(name, _)| (name.to_uppercase(), Tone::Dim));
         table.set_header(row(header.collect()));
         for (i, (_, fit)) in columns.iter().enumerate() {
             if let Some(column) = table.column_mut(i) {
@@ -58,7 +61,11 @@ impl Grid {
                 }
             }
         }
-        Grid { table, notes: Vec::new(), paint }
+        Grid {
+            table,
+            notes: Vec::new(),
+            paint,
+        }
     }
 
     pub fn row(&mut self, cells: Vec<(String, Tone)>) {
@@ -110,7 +117,8 @@ impl Fields {
     }
 
     pub fn add(&mut self, name: &str, tone: Tone, text: &str) {
-        self.0.add_row(vec![cell(name.to_owned(), tone), Cell::new(text)]);
+        self.0
+            .add_row(vec![cell(name.to_owned(), tone), Cell::new(text)]);
     }
 
     pub fn text(&self) -> String {
@@ -131,7 +139,11 @@ pub(super) fn paragraph(lead: &str, indent: u16, text: &str) -> String {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH)
         .force_no_tty();
-    let cells = if lead.is_empty() { vec![text] } else { vec![lead, text] };
+    let cells = if lead.is_empty() {
+        vec![text]
+    } else {
+        vec![lead, text]
+    };
     table.add_row(cells);
     if let Some(column) = table.column_mut(0) {
         column.set_padding((indent, 0));
@@ -142,7 +154,10 @@ pub(super) fn paragraph(lead: &str, indent: u16, text: &str) -> String {
     if let Some(column) = table.column_mut(1) {
         column.set_padding((1, 0));
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 fn base(paint: Paint) -> Table {
@@ -162,7 +177,12 @@ fn base(paint: Paint) -> Table {
 }
 
 fn row(cells: Vec<(String, Tone)>) -> Row {
-    let mut row = Row::from(cells.into_iter().map(|(t, tone)| cell(t, tone)).collect::<Vec<_>>());
+    let mut row = Row::from(
+        cells
+            .into_iter()
+            .map(|(t, tone)| cell(t, tone))
+            .collect::<Vec<_>>(),
+    );
     row.max_height(1);
     row
 }

@@ -30,12 +30,21 @@ pub(crate) fn queue(r: &QueueReport, now: Time, paint: Paint) -> String {
             _ => Tone::Warn,
         };
         grid.row(vec![
-            (item.key.as_deref().map_or_else(|| "(not claimed yet)".to_owned(), clean), Tone::Plain),
+            (
+                item.key
+                    .as_deref()
+                    .map_or_else(|| "(not claimed yet)".to_owned(), clean),
+                Tone::Plain,
+            ),
             (clean(&item.table), Tone::Plain),
             (style::key(&item.pk), Tone::Plain),
             (clean(&item.op), Tone::Plain),
             (clean(&item.status), tone),
-            (item.created_at.map_or_else(|| "–".to_owned(), |at| short_age(at, now)), Tone::Dim),
+            (
+                item.created_at
+                    .map_or_else(|| "–".to_owned(), |at| short_age(at, now)),
+                Tone::Dim,
+            ),
         ]);
         let notes = notes(item, now, grid.paint());
         grid.note(&notes);
@@ -53,16 +62,25 @@ pub(crate) fn queue(r: &QueueReport, now: Time, paint: Paint) -> String {
 }
 
 fn short_age(at: Time, now: Time) -> String {
-    span(u64::try_from(now.ms() - at.ms()).unwrap_or(0) / 1000 * 1000).replace("0 ms", "0 s").replace(".0 s", " s")
+    span(u64::try_from(now.ms() - at.ms()).unwrap_or(0) / 1000 * 1000)
+        .replace("0 ms", "0 s")
+        .replace(".0 s", " s")
 }
 
 fn notes(item: &QueueItem, now: Time, paint: Paint) -> String {
     let mut out = String::new();
-    if let Some(at) = item.next_attempt_at.filter(|at| *at > now && item.status == "pending") {
+    if let Some(at) = item
+        .next_attempt_at
+        .filter(|at| *at > now && item.status == "pending")
+    {
         let text = format!("tried {}, next {}", times(item.attempts), age(at, now));
         out.push_str(&paragraph("", 4, &text));
     } else if item.status == "failed" {
-        out.push_str(&paragraph("", 4, &format!("tried {}", times(item.attempts))));
+        out.push_str(&paragraph(
+            "",
+            4,
+            &format!("tried {}", times(item.attempts)),
+        ));
     }
     if let Some(e) = &item.error {
         out.push_str(&error(e, paint));
@@ -88,7 +106,10 @@ fn error(e: &ItemError, paint: Paint) -> String {
 
 /// Code, SQLSTATE and message on one line.
 pub(super) fn error_line(e: &ItemError) -> String {
-    let state = e.sqlstate.as_ref().map_or_else(String::new, |s| format!(" ({})", clean(s)));
+    let state = e
+        .sqlstate
+        .as_ref()
+        .map_or_else(String::new, |s| format!(" ({})", clean(s)));
     format!("{}{state}: {}", clean(&e.code), clean(&e.message))
 }
 
@@ -152,7 +173,9 @@ mod tests {
         ItemError {
             code: "SYNC-005".into(),
             sqlstate: Some("22P02".into()),
-            message: "column meta: the text is no JSON, which the type jsonb of the mirror asks for".into(),
+            message:
+                "column meta: the text is no JSON, which the type jsonb of the mirror asks for"
+                    .into(),
             remedy: "correct the row in the app; the change is then tried again by itself".into(),
         }
     }
@@ -169,8 +192,15 @@ mod tests {
         );
         held.attempts = 1;
         held.next_attempt_at = Some(Time::from_ms(8_000));
-        let captured = QueueItem { created_at: None, op: "delete".into(), ..item(None, "m3", "pending") };
-        let r = QueueReport { items: vec![failed, held, captured], total: 7 };
+        let captured = QueueItem {
+            created_at: None,
+            op: "delete".into(),
+            ..item(None, "m3", "pending")
+        };
+        let r = QueueReport {
+            items: vec![failed, held, captured],
+            total: 7,
+        };
         let text = queue(&r, NOW, Paint::plain());
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
         assert_eq!(
@@ -206,7 +236,9 @@ mod tests {
             outcome: outcome.into(),
             error,
         };
-        let r = ResultsReport { results: vec![result("synced", None), result("failed", Some(failure()))] };
+        let r = ResultsReport {
+            results: vec![result("synced", None), result("failed", Some(failure()))],
+        };
         assert_eq!(
             results(&r, Paint::plain()),
             "\

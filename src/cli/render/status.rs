@@ -27,18 +27,38 @@ pub(crate) fn status(r: &StatusReport, now: Time, paint: Paint) -> String {
         (true, None) => "running".to_owned(),
         (false, _) => "not running; `tidewater run` starts it".to_owned(),
     };
-    fields.add("service", if r.service.running { Tone::Good } else { Tone::Warn }, &service);
-    let tone = if r.remote.reachable { Tone::Good } else { Tone::Warn };
+    fields.add(
+        "service",
+        if r.service.running {
+            Tone::Good
+        } else {
+            Tone::Warn
+        },
+        &service,
+    );
+    let tone = if r.remote.reachable {
+        Tone::Good
+    } else {
+        Tone::Warn
+    };
     fields.add("remote", tone, &remote(&r.remote, r.circuit));
     fields.add("upload", upload_tone(&r.upload), &upload(&r.upload, now));
-    let tone = if r.download.failed > 0 { Tone::Bad } else { Tone::Good };
+    let tone = if r.download.failed > 0 {
+        Tone::Bad
+    } else {
+        Tone::Good
+    };
     fields.add("download", tone, &download(&r.download, now));
     let (tone, text) = match (r.conflicts.total, r.conflicts.unseen) {
         (0, _) => (Tone::Good, "none".to_owned()),
         (total, 0) => (Tone::Good, format!("{}, all seen", number(total))),
         (total, unseen) => (
             Tone::Warn,
-            format!("{} unseen of {}; `tidewater conflicts` lists them", number(unseen), number(total)),
+            format!(
+                "{} unseen of {}; `tidewater conflicts` lists them",
+                number(unseen),
+                number(total)
+            ),
         ),
     };
     fields.add("conflicts", tone, &text);
@@ -46,7 +66,11 @@ pub(crate) fn status(r: &StatusReport, now: Time, paint: Paint) -> String {
     out.push_str(&tables(&r.tables, paint));
     for p in &r.problems {
         out.push('\n');
-        out.push_str(&paint.warn(&paragraph("!", 2, &format!("{}: {}", clean(&p.code), clean(&p.message)))));
+        out.push_str(&paint.warn(&paragraph(
+            "!",
+            2,
+            &format!("{}: {}", clean(&p.code), clean(&p.message)),
+        )));
         out.push_str(&paragraph("→", 4, &clean(&p.remedy)));
     }
     out
@@ -57,7 +81,11 @@ fn remote(r: &RemoteStatus, circuit: Circuit) -> String {
     if r.reachable {
         parts.push("reachable".to_owned());
         parts.extend(r.latency_ms.map(|ms| format!("{ms:.1} ms")));
-        parts.extend(r.server_version.as_ref().map(|v| format!("PostgreSQL {}", clean(v))));
+        parts.extend(
+            r.server_version
+                .as_ref()
+                .map(|v| format!("PostgreSQL {}", clean(v))),
+        );
     } else {
         parts.push("not reachable; changes wait here".to_owned());
     }
@@ -66,7 +94,10 @@ fn remote(r: &RemoteStatus, circuit: Circuit) -> String {
     }
     if let Some(offset) = r.clock_offset_ms.filter(|ms| ms.unsigned_abs() >= 1000) {
         let way = if offset > 0 { "ahead" } else { "behind" };
-        parts.push(format!("this clock is {} {way}", span(offset.unsigned_abs())));
+        parts.push(format!(
+            "this clock is {} {way}",
+            span(offset.unsigned_abs())
+        ));
     }
     match circuit {
         Circuit::Closed => {}
@@ -87,11 +118,18 @@ fn upload_tone(u: &Upload) -> Tone {
 fn upload(u: &Upload, now: Time) -> String {
     let mut parts = Vec::new();
     if u.failed > 0 {
-        parts.push(format!("{} failed (`tidewater queue --errors`)", number(u.failed)));
+        parts.push(format!(
+            "{} failed (`tidewater queue --errors`)",
+            number(u.failed)
+        ));
     }
     if u.pending > 0 {
         let held = u.pending.saturating_sub(u.ready);
-        let held = if held > 0 { format!(" ({} held back)", number(held)) } else { String::new() };
+        let held = if held > 0 {
+            format!(" ({} held back)", number(held))
+        } else {
+            String::new()
+        };
         parts.push(format!("{} waiting{held}", number(u.pending)));
     }
     if u.uploading > 0 {
@@ -103,7 +141,11 @@ fn upload(u: &Upload, now: Time) -> String {
     if parts.is_empty() {
         parts.push("all sent".to_owned());
     }
-    parts.push(format!("{} today, {} ever", number(u.synced_today), number(u.synced_total)));
+    parts.push(format!(
+        "{} today, {} ever",
+        number(u.synced_today),
+        number(u.synced_total)
+    ));
     parts.push(last(u.last_push_at, now));
     parts.join(" · ")
 }
@@ -125,7 +167,10 @@ fn download(d: &Download, now: Time) -> String {
 }
 
 fn last(at: Option<Time>, now: Time) -> String {
-    at.map_or_else(|| "never yet".to_owned(), |at| format!("last {}", age(at, now)))
+    at.map_or_else(
+        || "never yet".to_owned(),
+        |at| format!("last {}", age(at, now)),
+    )
 }
 
 fn tables(tables: &[TableStatus], paint: Paint) -> String {
@@ -149,12 +194,22 @@ fn tables(tables: &[TableStatus], paint: Paint) -> String {
             (clean(&t.name), Tone::Plain),
             (number(t.pending), tone(t.pending, Tone::Warn)),
             (number(t.failed), tone(t.failed, Tone::Bad)),
-            (clean(&t.privacy), if t.privacy == "full" { Tone::Dim } else { Tone::Plain }),
+            (
+                clean(&t.privacy),
+                if t.privacy == "full" {
+                    Tone::Dim
+                } else {
+                    Tone::Plain
+                },
+            ),
         ]);
     }
     let mut out = format!("\n{}", grid.text());
     if let Some(more) = tables.len().checked_sub(TABLES_MAX).filter(|n| *n > 0) {
-        out.push_str(&format!("  and {}\n", plural(more as u64, "table more", "tables more")));
+        out.push_str(&format!(
+            "  and {}\n",
+            plural(more as u64, "table more", "tables more")
+        ));
     }
     out
 }
@@ -171,7 +226,11 @@ pub(crate) fn row_status(r: &RowStatus, now: Time, paint: Paint) -> String {
         fields.add("change", Tone::Dim, &clean(change));
     }
     if let Some(at) = r.synced_at {
-        fields.add("synced", Tone::Dim, &format!("{} ({})", style::moment(at), age(at, now)));
+        fields.add(
+            "synced",
+            Tone::Dim,
+            &format!("{} ({})", style::moment(at), age(at, now)),
+        );
     }
     if let Some(e) = &r.error {
         fields.add("error", Tone::Bad, &super::queue::error_line(e));
@@ -183,7 +242,10 @@ pub(crate) fn row_status(r: &RowStatus, now: Time, paint: Paint) -> String {
 
 pub(crate) fn mode(r: &ModeReport, paint: Paint) -> String {
     match r.mode {
-        Mode::Paused => format!("{}; changes wait here until `tidewater resume`\n", paint.warn("paused")),
+        Mode::Paused => format!(
+            "{}; changes wait here until `tidewater resume`\n",
+            paint.warn("paused")
+        ),
         mode => format!("{}; changes go on\n", paint.good(mode.as_str())),
     }
 }
@@ -196,9 +258,15 @@ mod tests {
     fn report() -> StatusReport {
         let t = |ms_ago: i64| Some(Time::from_ms(1_000_000_000 - ms_ago));
         StatusReport {
-            device: Device { id: "01J8ZQ6M3T".into(), name: "laptop".into() },
+            device: Device {
+                id: "01J8ZQ6M3T".into(),
+                name: "laptop".into(),
+            },
             mode: Mode::Online,
-            service: Service { running: true, pid: Some(4242) },
+            service: Service {
+                running: true,
+                pid: Some(4242),
+            },
             remote: RemoteStatus {
                 reachable: true,
                 server_version: Some("15.18".into()),
@@ -212,8 +280,15 @@ mod tests {
                 last_push_at: t(3_000),
                 ..Upload::default()
             },
-            download: Download { applied_today: 12, last_pull_at: t(500), ..Download::default() },
-            conflicts: ConflictCounts { total: 1, unseen: 1 },
+            download: Download {
+                applied_today: 12,
+                last_pull_at: t(500),
+                ..Download::default()
+            },
+            conflicts: ConflictCounts {
+                total: 1,
+                unseen: 1,
+            },
             circuit: Circuit::Closed,
             tables: vec![TableStatus {
                 name: "messages".into(),
@@ -254,7 +329,10 @@ laptop · online · device 01J8ZQ6M3T
         let mut r = report();
         r.mode = Mode::Offline;
         r.service = Service::default();
-        r.remote = RemoteStatus { schema: "public".into(), ..RemoteStatus::default() };
+        r.remote = RemoteStatus {
+            schema: "public".into(),
+            ..RemoteStatus::default()
+        };
         r.circuit = Circuit::Open;
         r.upload.pending = 1200;
         r.upload.ready = 1000;

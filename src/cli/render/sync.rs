@@ -16,7 +16,11 @@ pub(crate) fn init(r: &InitReport, done: &str, paint: Paint) -> String {
         span(r.elapsed_ms)
     );
     if !r.tables.is_empty() {
-        let columns = [("table", Fit::Text), ("rows", Fit::Number), ("columns", Fit::Number)];
+        let columns = [
+            ("table", Fit::Text),
+            ("rows", Fit::Number),
+            ("columns", Fit::Number),
+        ];
         let mut grid = Grid::new(paint, &columns);
         for t in &r.tables {
             grid.row(vec![
@@ -48,7 +52,10 @@ pub(crate) fn dry_run(r: &DryRunReport, paint: Paint) -> String {
         if s.database != database {
             database = &s.database;
             let gap = if out.is_empty() { "" } else { "\n" };
-            out.push_str(&format!("{gap}{}\n", paint.bold(&format!("-- {}", clean(database)))));
+            out.push_str(&format!(
+                "{gap}{}\n",
+                paint.bold(&format!("-- {}", clean(database)))
+            ));
         }
         let sql = s.sql.trim().trim_end_matches(';');
         let lines: Vec<_> = sql
@@ -67,7 +74,11 @@ pub(crate) fn now(r: &NowReport, paint: Paint) -> String {
         format!("↓ {} received", number(r.downloaded)),
     ];
     let conflicts = plural(r.conflicts, "conflict", "conflicts");
-    parts.push(if r.conflicts > 0 { paint.warn(&conflicts) } else { conflicts });
+    parts.push(if r.conflicts > 0 {
+        paint.warn(&conflicts)
+    } else {
+        conflicts
+    });
     if r.failed > 0 {
         parts.push(paint.bad(&format!("{} failed", number(r.failed))));
     }
@@ -93,7 +104,11 @@ pub(crate) fn verify(r: &VerifyReport, paint: Paint) -> String {
         ],
     );
     for t in &r.tables {
-        let (mark, tone) = if t.is_identical() { ("✓", Tone::Good) } else { ("✗", Tone::Bad) };
+        let (mark, tone) = if t.is_identical() {
+            ("✓", Tone::Good)
+        } else {
+            ("✗", Tone::Bad)
+        };
         let fault = |n: u64| (number(n), if n == 0 { Tone::Dim } else { Tone::Bad });
         grid.row(vec![
             (mark.to_owned(), tone),
@@ -103,16 +118,30 @@ pub(crate) fn verify(r: &VerifyReport, paint: Paint) -> String {
             fault(t.missing_remote),
             fault(t.missing_local),
             fault(t.different),
-            (number(t.in_flight), if t.in_flight == 0 { Tone::Dim } else { Tone::Warn }),
+            (
+                number(t.in_flight),
+                if t.in_flight == 0 {
+                    Tone::Dim
+                } else {
+                    Tone::Warn
+                },
+            ),
         ]);
     }
     let mut out = grid.text();
     let differing = r.tables.iter().filter(|t| !t.is_identical()).count() as u64;
     let all = plural(r.tables.len() as u64, "table", "tables");
     let verdict = if r.identical {
-        format!("{}: both sides hold the same rows in {all}", paint.good("identical"))
+        format!(
+            "{}: both sides hold the same rows in {all}",
+            paint.good("identical")
+        )
     } else {
-        format!("{}: {} of {all} differ", paint.bad("different"), number(differing))
+        format!(
+            "{}: {} of {all} differ",
+            paint.bad("different"),
+            number(differing)
+        )
     };
     out.push_str(&format!("\n{verdict}\n"));
     out
@@ -149,17 +178,34 @@ mod tests {
 different: 1 of 2 tables differ
 "
         );
-        let same = VerifyReport { identical: true, tables: vec![table("messages", 0)] };
-        assert!(verify(&same, Paint::plain()).ends_with(
-            "\nidentical: both sides hold the same rows in 1 table\n"
-        ));
+        let same = VerifyReport {
+            identical: true,
+            tables: vec![table("messages", 0)],
+        };
+        assert!(
+            verify(&same, Paint::plain())
+                .ends_with("\nidentical: both sides hold the same rows in 1 table\n")
+        );
     }
 
     #[test]
     fn one_sync_is_one_line() {
-        let r = NowReport { uploaded: 3, downloaded: 1, elapsed_ms: 41, ..NowReport::default() };
-        assert_eq!(now(&r, Paint::plain()), "↑ 3 sent · ↓ 1 received · 0 conflicts · 41 ms\n");
-        let r = NowReport { failed: 2, pending: 1200, conflicts: 1, ..r };
+        let r = NowReport {
+            uploaded: 3,
+            downloaded: 1,
+            elapsed_ms: 41,
+            ..NowReport::default()
+        };
+        assert_eq!(
+            now(&r, Paint::plain()),
+            "↑ 3 sent · ↓ 1 received · 0 conflicts · 41 ms\n"
+        );
+        let r = NowReport {
+            failed: 2,
+            pending: 1200,
+            conflicts: 1,
+            ..r
+        };
         assert_eq!(
             now(&r, Paint::plain()),
             "↑ 3 sent · ↓ 1 received · 1 conflict · 2 failed · 1,200 still waiting · 41 ms\n"
@@ -169,9 +215,19 @@ different: 1 of 2 tables differ
     #[test]
     fn init_says_what_is_left_out_and_why() {
         let r = InitReport {
-            device: Device { id: "01J".into(), name: "laptop".into() },
-            tables: vec![InitTable { name: "messages".into(), rows: 3503, columns: 9 }],
-            skipped: vec![Skipped { name: "notes_fts".into(), reason: "a virtual table".into() }],
+            device: Device {
+                id: "01J".into(),
+                name: "laptop".into(),
+            },
+            tables: vec![InitTable {
+                name: "messages".into(),
+                rows: 3503,
+                columns: 9,
+            }],
+            skipped: vec![Skipped {
+                name: "notes_fts".into(),
+                reason: "a virtual table".into(),
+            }],
             elapsed_ms: 1200,
         };
         assert_eq!(
@@ -190,9 +246,16 @@ Left out:
 
     #[test]
     fn a_dry_run_is_sql() {
-        let s = |database: &str, sql: &str| Statement { database: database.into(), sql: sql.into() };
+        let s = |database: &str, sql: &str| Statement {
+            database: database.into(),
+            sql: sql.into(),
+        };
         let r = DryRunReport {
-            statements: vec![s("sqlite", "create table a (\n\tx)"), s("postgres", "select 1;"), s("postgres", "\u{1b}")],
+            statements: vec![
+                s("sqlite", "create table a (\n\tx)"),
+                s("postgres", "select 1;"),
+                s("postgres", "\u{1b}"),
+            ],
         };
         assert_eq!(
             dry_run(&r, Paint::plain()),

@@ -75,8 +75,11 @@ pub fn mark_seen(conn: &Connection, ids: &[String]) -> Result<ConflictsReport> {
     } else {
         for id in ids {
             let conflict = conflict(&tx, id)?;
-            tx.execute("update tidewater_conflict set seen = 1 where id = ?1", [&conflict.id])
-                .or_fault(what)?;
+            tx.execute(
+                "update tidewater_conflict set seen = 1 where id = ?1",
+                [&conflict.id],
+            )
+            .or_fault(what)?;
             report.conflicts.push(conflict);
         }
         report.total = report.conflicts.len() as u64;

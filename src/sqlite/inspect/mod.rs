@@ -79,7 +79,9 @@ impl Overview {
 
 /// Reads everything that `status` shows of this side.
 pub fn overview(conn: &Connection, now: Time) -> Result<Overview> {
-    let tx = conn.unchecked_transaction().or_fault("reading the status")?;
+    let tx = conn
+        .unchecked_transaction()
+        .or_fault("reading the status")?;
     let unclaimed = unclaimed_by_table(&tx)?;
     let overview = Overview {
         device: device(&tx)?,
@@ -130,7 +132,12 @@ pub fn conflict_counts(conn: &Connection) -> Result<ConflictCounts> {
     conn.query_row(
         "select count(*), count(case when seen = 0 then 1 end) from tidewater_conflict",
         [],
-        |r| Ok(ConflictCounts { total: count(r, 0)?, unseen: count(r, 1)? }),
+        |r| {
+            Ok(ConflictCounts {
+                total: count(r, 0)?,
+                unseen: count(r, 1)?,
+            })
+        },
     )
     .or_fault("counting conflicts")
 }
@@ -214,7 +221,12 @@ fn download(conn: &Connection, now: Time) -> Result<Download> {
             |r| Ok((count(r, 0)?, count(r, 1)?)),
         )
         .or_fault(what)?;
-    Ok(Download { pending, failed, applied_today, last_pull_at: time_of(conn, "last_pull_at")? })
+    Ok(Download {
+        pending,
+        failed,
+        applied_today,
+        last_pull_at: time_of(conn, "last_pull_at")?,
+    })
 }
 
 fn tables(conn: &Connection, unclaimed: &BTreeMap<String, u64>) -> Result<Vec<TableStatus>> {
@@ -310,7 +322,8 @@ fn key_values(text: String) -> Vec<Value> {
 }
 
 fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(column).map(|n| u64::try_from(n).unwrap_or(0))
+    row.get::<_, i64>(column)
+        .map(|n| u64::try_from(n).unwrap_or(0))
 }
 
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Time>> {

@@ -44,7 +44,9 @@ pub fn queue(conn: &Connection, which: Which, limit: usize, now: Time) -> Result
             "select {ITEM} from tidewater_outbox where {filter} order by id limit ?2"
         ))
         .or_fault(what)?;
-    let rows = statement.query_map([now.ms(), limit_of(limit)], item).or_fault(what)?;
+    let rows = statement
+        .query_map([now.ms(), limit_of(limit)], item)
+        .or_fault(what)?;
     let mut items = rows.collect::<rusqlite::Result<Vec<_>>>().or_fault(what)?;
     if which != Which::Errors {
         total += unclaimed(conn, limit.saturating_sub(items.len()), &mut items)?;
@@ -55,7 +57,9 @@ pub fn queue(conn: &Connection, which: Which, limit: usize, now: Time) -> Result
 /// One item by its change key, acknowledged ones included.
 pub fn queue_item(conn: &Connection, change_key: &str) -> Result<Option<QueueItem>> {
     conn.query_row(
-        &format!("select {ITEM} from tidewater_outbox where change_key = ?1 order by id desc limit 1"),
+        &format!(
+            "select {ITEM} from tidewater_outbox where change_key = ?1 order by id desc limit 1"
+        ),
         [change_key],
         item,
     )
@@ -148,7 +152,12 @@ fn log_item(row: &Row<'_>, width: usize) -> rusqlite::Result<QueueItem> {
         key: None,
         table: row.get(1)?,
         pk: value::values(row, 4, width)?,
-        op: if op.as_str().is_ok_and(|op| op == "D") { "delete" } else { "upsert" }.to_owned(),
+        op: if op.as_str().is_ok_and(|op| op == "D") {
+            "delete"
+        } else {
+            "upsert"
+        }
+        .to_owned(),
         status: "pending".to_owned(),
         attempts: 0,
         next_attempt_at: None,

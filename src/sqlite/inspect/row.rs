@@ -17,7 +17,12 @@ pub fn parse_key(conn: &Connection, table: &str, words: &[String]) -> Result<Key
     if words.len() != spec.key.len() {
         return Err(Error::new(
             Code::Configuration,
-            format!("a key of {} has {} part(s), not {}", table, spec.key.len(), words.len()),
+            format!(
+                "a key of {} has {} part(s), not {}",
+                table,
+                spec.key.len(),
+                words.len()
+            ),
             format!("give {}, in this order", spec.key.join(" ")),
         )
         .on_table(table));
@@ -64,18 +69,27 @@ pub fn row_status(conn: &Connection, table: &str, key: &Key) -> Result<RowStatus
             "select change_key, at, error from tidewater_inbox
              where tbl = ?1 and pk = ?2 and status = ?3 order by id desc limit 1",
             [table, &pk, status],
-            |r| Ok((r.get::<_, Option<String>>(0)?, time(r, 1)?, r.get::<_, Option<String>>(2)?)),
+            |r| {
+                Ok((
+                    r.get::<_, Option<String>>(0)?,
+                    time(r, 1)?,
+                    r.get::<_, Option<String>>(2)?,
+                ))
+            },
         )
         .optional()
         .or_fault(WHAT)
     };
     let sent: Option<(String, Option<Time>, _)> = entry("'synced'")?;
     let applied = installed("applied")?;
-    report.synced_at = [&sent.as_ref().and_then(|s| s.1), &applied.as_ref().and_then(|a| a.1)]
-        .into_iter()
-        .flatten()
-        .max()
-        .copied();
+    report.synced_at = [
+        &sent.as_ref().and_then(|s| s.1),
+        &applied.as_ref().and_then(|a| a.1),
+    ]
+    .into_iter()
+    .flatten()
+    .max()
+    .copied();
 
     if let Some((change, _, error)) = entry("'failed'")? {
         report.status = "failed".to_owned();

@@ -5,11 +5,16 @@ const NOW: i64 = 1_741_000_000_000;
 
 fn file() -> Connection {
     let conn = Connection::open_in_memory().expect("opens");
-    conn.execute_batch(include_str!("../../../migrations/sqlite/0001_tidewater.sql"))
-        .expect("migrates");
+    conn.execute_batch(include_str!(
+        "../../../migrations/sqlite/0001_tidewater.sql"
+    ))
+    .expect("migrates");
     conn.execute_batch("alter table tidewater_log add column k2")
         .expect("widens");
-    for (name, key) in [("messages", vec![("id", "TEXT")]), ("votes", vec![("poll", "INT"), ("who", "")])] {
+    for (name, key) in [
+        ("messages", vec![("id", "TEXT")]),
+        ("votes", vec![("poll", "INT"), ("who", "")]),
+    ] {
         let column = |(name, declared): &(&str, &str)| Column {
             name: (*name).into(),
             declared: (*declared).into(),
@@ -59,8 +64,10 @@ fn entry(conn: &Connection, change: &str, pk: &str, status: &str, next: Option<i
 }
 
 fn log(conn: &Connection, sql: &str) {
-    conn.execute_batch(&format!("insert into tidewater_log (tbl, op, at, k1, k2) values {sql}"))
-        .expect("inserts");
+    conn.execute_batch(&format!(
+        "insert into tidewater_log (tbl, op, at, k1, k2) values {sql}"
+    ))
+    .expect("inserts");
 }
 
 #[test]
@@ -81,7 +88,10 @@ fn captured_changes_count_as_pending_once_for_each_row() {
     entry(&conn, "C", "[\"c\"]", "failed", None);
     entry(&conn, "D", "[\"d\"]", "uploading", None);
     entry(&conn, "E", "[\"e\"]", "synced", None);
-    log(&conn, "('messages','U',0,'m',null), ('messages','D',0,'m',null), ('votes','B',0,1,'x'), ('votes','I',1740999990000,'1','x')");
+    log(
+        &conn,
+        "('messages','U',0,'m',null), ('messages','D',0,'m',null), ('votes','B',0,1,'x'), ('votes','I',1740999990000,'1','x')",
+    );
     conn.execute_batch(
         "insert into tidewater_state values ('paused','1'), ('synced_total','9'), ('last_pull_at','1741000000000');
          insert into tidewater_note values ('messages','[\"x\"]',1), ('messages','[\"y\"]',1);
@@ -93,10 +103,24 @@ fn captured_changes_count_as_pending_once_for_each_row() {
     assert!(o.paused);
     let u = &o.upload;
     assert_eq!((u.pending, u.ready, u.uploading, u.failed), (5, 4, 1, 1));
-    assert_eq!((u.synced_today, u.synced_total, u.lag_seconds), (1, 9, 10.0));
-    assert_eq!((o.download.pending, o.download.failed, o.download.applied_today), (1, 1, 1));
+    assert_eq!(
+        (u.synced_today, u.synced_total, u.lag_seconds),
+        (1, 9, 10.0)
+    );
+    assert_eq!(
+        (
+            o.download.pending,
+            o.download.failed,
+            o.download.applied_today
+        ),
+        (1, 1, 1)
+    );
     assert_eq!(o.download.last_pull_at, Some(Time::from_ms(NOW)));
-    let tables: Vec<_> = o.tables.iter().map(|t| (t.name.as_str(), t.pending, t.failed)).collect();
+    let tables: Vec<_> = o
+        .tables
+        .iter()
+        .map(|t| (t.name.as_str(), t.pending, t.failed))
+        .collect();
     assert_eq!(tables, [("messages", 3, 1), ("votes", 2, 0)]);
 }
 
@@ -106,7 +130,10 @@ fn the_queue_lists_claimed_changes_before_captured_ones() {
     entry(&conn, "A", "[\"a\"]", "synced", None);
     entry(&conn, "B", "[\"b\"]", "failed", None);
     entry(&conn, "C", "[\"c\"]", "pending", Some(NOW + 1));
-    log(&conn, "('messages','I',5,'m',null), ('votes','I',6,1,x'ff'), ('messages','D',7,'m',null), ('gone','I',8,'g',null)");
+    log(
+        &conn,
+        "('messages','I',5,'m',null), ('votes','I',6,1,x'ff'), ('messages','D',7,'m',null), ('gone','I',8,'g',null)",
+    );
     let q = |which, limit| queue(&conn, which, limit, Time::from_ms(NOW)).expect("reads");
     let all = q(Which::All, 50);
     assert_eq!(all.total, 5);
@@ -125,12 +152,21 @@ fn the_queue_lists_claimed_changes_before_captured_ones() {
             (None, "upsert", "[\"g\"]".to_owned()),
         ]
     );
-    assert_eq!((q(Which::All, 3).items.len(), q(Which::All, 3).total), (3, 5));
+    assert_eq!(
+        (q(Which::All, 3).items.len(), q(Which::All, 3).total),
+        (3, 5)
+    );
     let errors = q(Which::Errors, 50);
     assert_eq!((errors.items.len(), errors.total), (1, 1));
-    assert_eq!(errors.items[0].error.as_ref().map(|e| e.code.as_str()), Some("SYNC-005"));
+    assert_eq!(
+        errors.items[0].error.as_ref().map(|e| e.code.as_str()),
+        Some("SYNC-005")
+    );
     assert_eq!(q(Which::Ready, 50).total, 3);
-    assert_eq!(queue_item(&conn, "A").expect("reads").map(|i| i.status), Some("synced".into()));
+    assert_eq!(
+        queue_item(&conn, "A").expect("reads").map(|i| i.status),
+        Some("synced".into())
+    );
     assert_eq!(queue_item(&conn, "Z").expect("reads"), None);
     assert_eq!(inbox(&conn, 50).expect("reads").total, 0);
 }
@@ -143,7 +179,10 @@ fn a_rows_status_names_the_most_urgent_fact() {
     assert_eq!(status("a").status, "synced");
     entry(&conn, "A", "[\"a\"]", "synced", None);
     let synced = status("a");
-    assert_eq!((synced.change_key.as_deref(), synced.synced_at), (Some("A"), Some(Time::from_ms(NOW - 1000))));
+    assert_eq!(
+        (synced.change_key.as_deref(), synced.synced_at),
+        (Some("A"), Some(Time::from_ms(NOW - 1000)))
+    );
     conn.execute_batch(
         "insert into tidewater_conflict (id, tbl, pk, kind, policy, winner, detected_at)
          values ('01A', 'messages', '[\"a\"]', 'update_update', 'last_write_wins', 'remote', 5)",
@@ -154,7 +193,10 @@ fn a_rows_status_names_the_most_urgent_fact() {
     assert_eq!(status("a").status, "pending");
     entry(&conn, "B", "[\"a\"]", "failed", None);
     let failed = status("a");
-    assert_eq!((failed.status.as_str(), failed.change_key.as_deref()), ("failed", Some("B")));
+    assert_eq!(
+        (failed.status.as_str(), failed.change_key.as_deref()),
+        ("failed", Some("B"))
+    );
     assert!(failed.error.is_some());
     let unknown = parse_key(&conn, "nope", &[]).expect_err("not tracked");
     assert_eq!(unknown.code, Code::Configuration);
@@ -164,10 +206,17 @@ fn a_rows_status_names_the_most_urgent_fact() {
 fn keys_are_read_by_the_affinity_of_their_columns() {
     let conn = file();
     let words = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
-    let key = |a: &str, b: &str| parse_key(&conn, "votes", &words(a, b)).expect("parses").encode();
+    let key = |a: &str, b: &str| {
+        parse_key(&conn, "votes", &words(a, b))
+            .expect("parses")
+            .encode()
+    };
     assert_eq!(key("7", "7"), "[7,7]");
     assert_eq!(key("seven", "x'ff'"), "[\"seven\",{\"hex\":\"ff\"}]");
-    assert_eq!(key("1.5", "nan"), "[{\"real\":\"3ff8000000000000\"},\"nan\"]");
+    assert_eq!(
+        key("1.5", "nan"),
+        "[{\"real\":\"3ff8000000000000\"},\"nan\"]"
+    );
     assert!(parse_key(&conn, "votes", &["7".to_owned()]).is_err());
     let text = parse_key(&conn, "messages", &["7".to_owned()]).expect("parses");
     assert_eq!(text.encode(), "[\"7\"]");
@@ -185,7 +234,10 @@ fn conflicts_come_newest_first_and_are_found_by_a_beginning() {
     let list = conflicts(&conn, 10).expect("reads");
     let ids: Vec<_> = list.conflicts.iter().map(|c| c.id.as_str()).collect();
     assert_eq!((ids, list.total), (vec!["01AC", "01AB"], 2));
-    let local = list.conflicts[1].local.as_ref().map(crate::model::Row::to_json);
+    let local = list.conflicts[1]
+        .local
+        .as_ref()
+        .map(crate::model::Row::to_json);
     assert_eq!(local.as_deref(), Some("{\"z\":1,\"a\":\"x\"}"));
     assert_eq!(conflict(&conn, "01ab").expect("finds").id, "01AB");
     assert!(conflict(&conn, "01A").is_err());
