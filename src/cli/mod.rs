@@ -66,7 +66,10 @@ fn usage(e: &clap::Error, json: bool) -> u8 {
     let text = secret::mask(&e.render().to_string());
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     if json {
-        let message = text.split("\n\n").next().unwrap_or(text).trim();
+        let message = match e.kind() {
+            ErrorKind::MissingSubcommand => "a command is missing".to_owned(),
+            _ => first_paragraph(text),
+        };
         let error = Error::new(
             Code::Configuration,
             message,
@@ -80,4 +83,25 @@ fn usage(e: &clap::Error, json: bool) -> u8 {
         output::stderr(&format!("{}: {text}", paint.bad("error[SYNC-013]")));
     }
     Code::Configuration.exit_code()
+}
+
+/// The sentence itself, on one line; clap's tips and usage follow it.
+fn first_paragraph(text: &str) -> String {
+    let paragraph = text.split("\n\n").next().unwrap_or(text);
+    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usage_error_becomes_one_sentence() {
+        assert_eq!(
+            first_paragraph(
+                "the following required arguments were not provided:\n  <KEY>...\n\nUsage: x"
+            ),
+            "the following required arguments were not provided: <KEY>..."
+        );
+    }
 }

@@ -65,3 +65,21 @@ impl Signals {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_first_signal_asks() {
+        let stop = listen().expect("listens");
+        let sent = std::process::Command::new("kill")
+            .args(["-TERM", &std::process::id().to_string()])
+            .status();
+        assert!(sent.is_ok_and(|s| s.success()));
+        tokio::time::timeout(Duration::from_secs(10), stop.cancelled())
+            .await
+            .expect("is asked to stop");
+    }
+}

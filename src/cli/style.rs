@@ -178,13 +178,20 @@ pub(crate) fn span(ms: u64) -> String {
     }
 }
 
+/// How old something is; whole seconds are exact enough.
+pub(crate) fn coarse(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{} s", ms / 1000),
+        ms => span(ms),
+    }
+}
+
 /// How long ago something was.
 pub(crate) fn age(then: Time, now: Time) -> String {
     match u64::try_from(now.ms() - then.ms()) {
-        Ok(ms) if ms < 1000 => "just now".to_owned(),
-        Ok(ms) if ms < 10_000 => format!("{} s ago", ms / 1000),
-        Ok(ms) => format!("{} ago", span(ms)),
-        Err(_) => format!("in {}", span(then.ms().abs_diff(now.ms()))),
+        Ok(0..1000) => "just now".to_owned(),
+        Ok(ms) => format!("{} ago", coarse(ms)),
+        Err(_) => format!("in {}", coarse(then.ms().abs_diff(now.ms()))),
     }
 }
 

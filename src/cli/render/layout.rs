@@ -2,7 +2,7 @@
 
 use crate::cli::style::Paint;
 use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table,
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width,
     presets,
 };
 
@@ -111,7 +111,8 @@ impl Fields {
             }
         }
         if let Some(column) = table.column_mut(0) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
+            // A name may be as long as its table's owner liked.
+            column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(32)));
         }
         Fields(table)
     }

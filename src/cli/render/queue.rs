@@ -1,7 +1,7 @@
 //! `queue`, `retry` and `discard`.
 
 use super::layout::{Fit, Grid, Tone, paragraph};
-use crate::cli::style::{self, Paint, age, clean, number, plural, span};
+use crate::cli::style::{self, Paint, age, clean, coarse, number, plural};
 use crate::report::{ItemError, QueueItem, QueueReport, ResultsReport, Time};
 
 pub(crate) fn queue(r: &QueueReport, now: Time, paint: Paint) -> String {
@@ -62,9 +62,7 @@ pub(crate) fn queue(r: &QueueReport, now: Time, paint: Paint) -> String {
 }
 
 fn short_age(at: Time, now: Time) -> String {
-    span(u64::try_from(now.ms() - at.ms()).unwrap_or(0) / 1000 * 1000)
-        .replace("0 ms", "0 s")
-        .replace(".0 s", " s")
+    coarse(u64::try_from(now.ms() - at.ms()).unwrap_or(0))
 }
 
 fn notes(item: &QueueItem, now: Time, paint: Paint) -> String {
@@ -213,7 +211,7 @@ mod tests {
     the mirror asks for
     → correct the row in the app; the change is then tried again by itself
   01J8ZQ6M3TBBBBBBBBBBBBBBBB  messages  a key that is f…  upsert  pending  3 min
-    tried once, next in 8.0 s
+    tried once, next in 8 s
   (not claimed yet)           messages  m3                delete  pending  –
 
   3 of 7 shown; `--limit` shows more

@@ -242,6 +242,13 @@ Left out:
   notes_fts  a virtual table
 "
         );
+        let name = "n".repeat(200);
+        let skipped = vec![Skipped {
+            name,
+            reason: "no primary key, so that no row of it can be told from another".into(),
+        }];
+        let text = init(&InitReport { skipped, ..r }, "Cloned", Paint::plain());
+        assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
     }
 
     #[test]
