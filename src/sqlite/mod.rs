@@ -10,6 +10,7 @@ pub mod claim;
 pub mod conflicts;
 pub mod fault;
 pub mod inbox;
+pub mod inspect;
 pub mod install;
 pub mod local;
 pub mod notes;

@@ -1,0 +1,419 @@
+//! The grammar of the command line.
+//!
+//! What the contract names and this version lacks is declared too, hidden, so that it is refused by its
+//! name ([`Cli::unbuilt`]) and never taken for a typing error, let alone accepted and ignored.
+
+use super::secret;
+use crate::config::Overrides;
+use crate::error::{Code, Error, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Keeps an app's SQLite file and a PostgreSQL workspace equal, in both directions.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidewater",
+    version,
+    max_term_width = 80,
+    subcommand_required = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The configuration [default: ./tidewater.toml, then the user's]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The app's SQLite file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// The PostgreSQL server, without a password
+    #[arg(long, global = true, value_name = "URL")]
+    pub remote: Option<String>,
+    /// The workspace
+    #[arg(long, global = true, value_name = "NAME")]
+    pub schema: Option<String>,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// No progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// The form of log lines
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The words after a command that this version does not have.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub rest: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start to replicate a SQLite file; safe to run again
+    Init {
+        /// Globs of tables to track, comma-separated
+        #[arg(long, value_delimiter = ',', value_name = "GLOBS")]
+        tables: Vec<String>,
+        /// Print every SQL statement for both databases and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long, hide = true)]
+        adopt_remote: bool,
+    },
+    /// Replicate until stopped
+    Run {
+        /// Wait for the file and its tables to appear, and initialise them
+        #[arg(long)]
+        init: bool,
+    },
+    /// Sync once, at once
+    Now {
+        /// Only send
+        #[arg(long)]
+        push: bool,
+        /// Only receive
+        #[arg(long)]
+        pull: bool,
+        /// Give up after so many seconds
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        timeout: Option<Duration>,
+        #[arg(long, hide = true)]
+        dry_run: bool,
+    },
+    /// Health at a glance, or the sync status of one row
+    Status {
+        /// The table of one row
+        table: Option<String>,
+        /// The row's key, one word for each of its columns
+        #[arg(requires = "table", allow_negative_numbers = true)]
+        key: Vec<String>,
+        #[arg(long, hide = true)]
+        watch: bool,
+    },
+    /// What waits to be sent
+    Queue {
+        /// Only what failed
+        #[arg(long)]
+        errors: bool,
+        /// At most so many items
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+        #[arg(long, hide = true)]
+        inbox: bool,
+        #[arg(long, hide = true)]
+        ready: bool,
+        #[command(subcommand)]
+        what: Option<QueueCommand>,
+    },
+    /// Try failed items again now
+    Retry {
+        /// Change keys; without any, all that failed
+        key: Vec<String>,
+        /// Ignore the backoff clock
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give up failed items; they are kept under conflicts
+    Discard {
+        /// Change keys
+        #[arg(required = true)]
+        key: Vec<String>,
+        /// Yes, give them up
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Let changes queue, until `resume`
+    Pause,
+    /// Go on after `pause`
+    Resume,
+    /// List conflicts, look at one, bring the loser back
+    Conflicts {
+        #[command(subcommand)]
+        what: Option<ConflictsCommand>,
+    },
+    /// Make a new device from a workspace
+    Clone {
+        /// The SQLite file to make; it must not exist
+        file: PathBuf,
+    },
+    /// Compare SQLite and PostgreSQL row by row
+    Verify {
+        /// Only this table; may be given again
+        #[arg(long = "table", value_name = "TABLE")]
+        tables: Vec<String>,
+        #[arg(long, hide = true)]
+        repair: bool,
+    },
+    #[command(hide = true)]
+    Demo {
+        #[arg(long)]
+        keep: bool,
+    },
+    #[command(hide = true)]
+    Explain(Rest),
+    #[command(hide = true)]
+    Doctor(Rest),
+    #[command(hide = true)]
+    Devices(Rest),
+    #[command(hide = true)]
+    Privacy(Rest),
+    #[command(hide = true)]
+    Provision(Rest),
+    #[command(hide = true)]
+    Prune(Rest),
+    #[command(hide = true)]
+    Detach(Rest),
+    #[command(hide = true)]
+    Completions(Rest),
+    #[command(hide = true)]
+    Man(Rest),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    #[command(hide = true)]
+    Show(Rest),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictsCommand {
+    /// Both sides, column by column
+    Show {
+        /// The conflict, or a beginning of its id
+        id: String,
+    },
+    /// Write the preserved original back as a new local edit
+    Restore {
+        /// The conflict, or a beginning of its id
+        id: String,
+    },
+    /// Mark as seen
+    Ack {
+        /// Conflicts
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Vec<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+impl Cli {
+    /// The first command or flag that this version does not have, as the person wrote it.
+    pub fn unbuilt(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::Init {
+                adopt_remote: true, ..
+            } => Some("init --adopt-remote"),
+            Command::Now { dry_run: true, .. } => Some("now --dry-run"),
+            Command::Status { watch: true, .. } => Some("status --watch"),
+            Command::Queue { inbox: true, .. } => Some("queue --inbox"),
+            Command::Queue { ready: true, .. } => Some("queue --ready"),
+            Command::Queue {
+                what: Some(QueueCommand::Show(_)),
+                ..
+            } => Some("queue show"),
+            Command::Verify { repair: true, .. } => Some("verify --repair"),
+            Command::Demo { .. } => Some("demo"),
+            Command::Explain(_) => Some("explain"),
+            Command::Doctor(_) => Some("doctor"),
+            Command::Devices(_) => Some("devices"),
+            Command::Privacy(_) => Some("privacy"),
+            Command::Provision(_) => Some("provision"),
+            Command::Prune(_) => Some("prune"),
+            Command::Detach(_) => Some("detach"),
+            Command::Completions(_) => Some("completions"),
+            Command::Man(_) => Some("man"),
+            _ => None,
+        }
+    }
+
+    /// What the grammar alone cannot refuse.
+    pub fn check(&self) -> Result<()> {
+        if self
+            .global
+            .remote
+            .as_deref()
+            .is_some_and(secret::holds_password)
+        {
+            return Err(Error::new(
+                Code::Configuration,
+                "`--remote` holds a password, and everybody on this machine can read a command line",
+                "take it out; put it into PGPASSWORD, the pgpass file, or `[remote] url` in tidewater.toml",
+            ));
+        }
+        match &self.command {
+            Command::Status {
+                table: Some(table),
+                key,
+                ..
+            } if key.is_empty() => Err(Error::new(
+                Code::Configuration,
+                "`status` with a table needs the key of a row",
+                "give the values of the primary key after the table, or leave the table out",
+            )
+            .on_table(table)),
+            Command::Clone { .. } if self.global.db.is_some() => Err(Error::new(
+                Code::Configuration,
+                "`clone` makes the file that it is given last; `--db` means nothing there",
+                "leave `--db` out",
+            )),
+            Command::Discard { key, yes: false } => Err(Error::new(
+                Code::Configuration,
+                format!(
+                    "`discard` gives up {} queued {} for good, and nothing was given up yet",
+                    key.len(),
+                    if key.len() == 1 { "change" } else { "changes" }
+                ),
+                "repeat the command with --yes; what is given up stays under `tidewater conflicts`",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What these arguments say over the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.global.config.clone(),
+            db: self.global.db.clone(),
+            remote: self.global.remote.clone(),
+            schema: self.global.schema.clone(),
+        }
+    }
+}
+
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|s| *s > 0.0)
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &str) -> std::result::Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("tidewater").chain(words.split_whitespace()))
+    }
+
+    fn refusal(words: &str) -> Error {
+        parse(words)
+            .expect("parses")
+            .check()
+            .expect_err("is refused")
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_refused_by_name() {
+        for (words, name) in [
+            ("doctor", "doctor"),
+            ("doctor --json extra", "doctor"),
+            ("explain messages m1", "explain"),
+            ("devices retire X", "devices"),
+            ("privacy", "privacy"),
+            ("provision --dry-run", "provision"),
+            ("prune --failed --older-than 3 --yes", "prune"),
+            ("detach --yes", "detach"),
+            ("completions bash", "completions"),
+            ("man", "man"),
+            ("demo --keep", "demo"),
+            ("init --adopt-remote", "init --adopt-remote"),
+            ("now --dry-run", "now --dry-run"),
+            ("status --watch", "status --watch"),
+            ("queue --inbox", "queue --inbox"),
+            ("queue --ready", "queue --ready"),
+            ("queue show 01J", "queue show"),
+            ("verify --repair", "verify --repair"),
+        ] {
+            assert_eq!(parse(words).expect(words).unbuilt(), Some(name), "{words}");
+        }
+        for words in [
+            "status",
+            "queue --errors --limit 3",
+            "init --dry-run",
+            "conflicts",
+        ] {
+            assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_remote_is_refused_and_not_echoed() {
+        let e = refusal("clone --remote postgres://app:hunter2@db/app new.db");
+        assert_eq!(e.code.exit_code(), 2);
+        assert!(!e.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_discard_needs_a_yes() {
+        assert!(refusal("discard 01J").remedy.contains("--yes"));
+        assert!(parse("discard 01J --yes").expect("parses").check().is_ok());
+        assert!(parse("discard --yes").is_err());
+    }
+
+    #[test]
+    fn words_fall_into_their_places() {
+        let cli = parse("status votes -7 x --json -vv").expect("parses");
+        assert!(cli.global.json && cli.global.verbose == 2);
+        assert!(
+            matches!(cli.command, Command::Status { table: Some(t), key, .. } if t == "votes" && key == ["-7", "x"])
+        );
+        assert_eq!(refusal("status votes").table.as_deref(), Some("votes"));
+        let cli = parse("--db a.db init --tables a*,b").expect("parses");
+        assert_eq!(cli.overrides().db, Some(PathBuf::from("a.db")));
+        assert!(matches!(cli.command, Command::Init { tables, .. } if tables == ["a*", "b"]));
+        for words in [
+            "",
+            "now --timeout 0",
+            "now --timeout x",
+            "queue --limit 0",
+            "conflicts ack",
+            "conflicts ack A --all",
+            "-q -v status",
+        ] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+        assert!(refusal("clone --db a.db b.db").message.contains("--db"));
+    }
+}

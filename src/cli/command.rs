@@ -1,0 +1,176 @@
+//! One arm for each command: configuration, operation, output, exit code.
+
+use super::args::{Cli, Command, ConflictsCommand, Global};
+use super::output::Output;
+use super::{FOUND, INTERRUPTED, progress, render, signal};
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::report::{DryRunReport, ResultsReport, Statement, Time};
+use crate::sync::ops::{self, InitOptions, InitOutcome, NowOptions, QueueFilter};
+use std::future::Future;
+use tokio::runtime::Runtime;
+
+/// Commands without I/O to wait for run here, without a runtime and with the default signal handling.
+pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
+    if let Command::Clone { file } = &cli.command {
+        let global = cli.global.clone();
+        let bar = progress::new(&cli.global);
+        return foreground(async {
+            let report =
+                ops::clone(global.config, global.remote, global.schema, file, &*bar).await?;
+            output.summary(&report, |r, p| render::init(r, "Cloned", p));
+            Ok(0)
+        });
+    }
+    let config = Config::load(&cli.overrides())?;
+    match cli.command {
+        Command::Status {
+            table: Some(table),
+            key,
+            ..
+        } => {
+            let report = ops::row_status(&config, &table, &key)?;
+            output.answer(&report, |r, p| render::row_status(r, Time::now(), p));
+        }
+        Command::Queue { errors, limit, .. } => {
+            let filter = QueueFilter {
+                errors,
+                limit: limit as usize,
+            };
+            let report = ops::queue(&config, &filter)?;
+            output.answer(&report, |r, p| render::queue(r, Time::now(), p));
+        }
+        Command::Pause => output.summary(&ops::pause(&config)?, render::mode),
+        Command::Resume => output.summary(&ops::resume(&config)?, render::mode),
+        Command::Conflicts { what } => conflicts(&config, what, output)?,
+        command => return wait(command, &cli.global, &config, output),
+    }
+    Ok(0)
+}
+
+fn conflicts(config: &Config, what: Option<ConflictsCommand>, output: &Output) -> Result<()> {
+    match what {
+        None => {
+            let report = ops::conflicts(config)?;
+            output.answer(&report, |r, p| render::conflicts(r, Time::now(), p));
+        }
+        Some(ConflictsCommand::Show { id }) => {
+            output.answer(&ops::conflict(config, &id)?, render::conflict);
+        }
+        Some(ConflictsCommand::Restore { id }) => {
+            output.summary(&ops::restore(config, &id)?, render::restored);
+        }
+        Some(ConflictsCommand::Ack { id, .. }) => {
+            output.summary(&ops::acknowledge(config, &id)?, render::acknowledged);
+        }
+    }
+    Ok(())
+}
+
+/// Commands that wait for the remote.
+fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> Result<u8> {
+    let bar = progress::new(global);
+    match command {
+        Command::Run { init } => {
+            let runtime = runtime()?;
+            runtime.block_on(async {
+                let stop = signal::listen()?;
+                ops::run(config, init, stop).await
+            })?;
+            Ok(0)
+        }
+        Command::Init {
+            tables, dry_run, ..
+        } => foreground(async {
+            let opts = InitOptions { tables, dry_run };
+            match ops::init(config, &opts, &*bar).await? {
+                InitOutcome::Done(report) => {
+                    output.summary(&report, |r, p| render::init(r, "Initialised", p));
+                }
+                InitOutcome::DryRun(statements) => {
+                    let statements = statements
+                        .into_iter()
+                        .map(|(database, sql)| Statement { database, sql })
+                        .collect();
+                    output.answer(&DryRunReport { statements }, render::dry_run);
+                }
+            }
+            Ok(0)
+        }),
+        Command::Now {
+            push,
+            pull,
+            timeout,
+            dry_run,
+        } => foreground(async {
+            let opts = NowOptions {
+                push,
+                pull,
+                timeout,
+                dry_run,
+            };
+            let report = ops::now(config, &opts, &*bar).await?;
+            output.summary(&report, render::now);
+            Ok(if report.failed > 0 { FOUND } else { 0 })
+        }),
+        Command::Status { .. } => foreground(async {
+            let report = ops::status(config).await?;
+            output.answer(&report, |r, p| render::status(r, Time::now(), p));
+            Ok(0)
+        }),
+        Command::Retry { key, force } => foreground(async {
+            let report = ops::retry(config, &key, force).await?;
+            output.answer(&report, render::results);
+            Ok(results_code(&report))
+        }),
+        Command::Discard { key, .. } => foreground(async {
+            let report = ops::discard(config, &key).await?;
+            output.answer(&report, render::results);
+            Ok(results_code(&report))
+        }),
+        Command::Verify { tables, .. } => foreground(async {
+            let report = ops::verify(config, &tables, &*bar).await?;
+            output.answer(&report, render::verify);
+            Ok(if report.identical { 0 } else { FOUND })
+        }),
+        // Only reached where a command has no arm above; it is refused like any other unknown one.
+        _ => Err(Error::new(
+            Code::Configuration,
+            "the command is not supported by this version yet",
+            "see `tidewater help`",
+        )),
+    }
+}
+
+fn results_code(report: &ResultsReport) -> u8 {
+    let failed = report.results.iter().any(|r| r.outcome == "failed");
+    if failed { FOUND } else { 0 }
+}
+
+/// Runs a command until it is done or a signal ends it.
+fn foreground(command: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let runtime = runtime()?;
+    let code = runtime.block_on(async {
+        let stop = signal::listen()?;
+        tokio::select! {
+            code = command => code,
+            () = stop.cancelled() => Ok(INTERRUPTED),
+        }
+    });
+    // What still blocks a thread (a busy file) must not hold back the exit.
+    runtime.shutdown_background();
+    code
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| {
+            Error::new(
+                Code::Configuration,
+                format!("the runtime cannot be started: {e}"),
+                "check the limits that this process runs under",
+            )
+        })
+}

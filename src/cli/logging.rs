@@ -1,0 +1,30 @@
+//! Log lines on stderr.
+//!
+//! Our own lines alone grow with `-v`: drivers log statements and parameters, which are row values.
+
+use super::args::{Global, LogFormat};
+use super::style::Paint;
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging; a second call, as in tests, changes nothing.
+pub(crate) fn start(global: &Global, service: bool) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter(global, service)))
+        .with_writer(std::io::stderr)
+        .with_ansi(Paint::stderr(global.color).on());
+    let started = match global.log_format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().with_ansi(false).try_init(),
+    };
+    drop(started);
+}
+
+fn filter(global: &Global, service: bool) -> &'static str {
+    match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) if service => "warn,tidewater=info",
+        (false, 0) => "warn",
+        (false, 1) => "warn,tidewater=debug",
+        (false, _) => "warn,tidewater=trace",
+    }
+}

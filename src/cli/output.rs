@@ -1,0 +1,102 @@
+//! Where answers and errors go.
+
+use super::args::{Color, Global};
+use super::style::{Paint, clean};
+use crate::error::Error;
+use crate::report::ErrorReport;
+use serde::Serialize;
+use std::io::Write;
+
+/// The form of the output that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    color: Color,
+}
+
+impl Output {
+    pub fn new(global: &Global) -> Output {
+        Output {
+            json: global.json,
+            quiet: global.quiet,
+            color: global.color,
+        }
+    }
+
+    /// The answer to a question: as JSON, or as `render` shows it.
+    pub fn answer<T: Serialize>(&self, report: &T, render: impl FnOnce(&T, Paint) -> String) {
+        if self.json {
+            document(report);
+        } else {
+            stdout(&render(report, Paint::stdout(self.color)));
+        }
+    }
+
+    /// The summary of something done; `-q` does without it.
+    pub fn summary<T: Serialize>(&self, report: &T, render: impl FnOnce(&T, Paint) -> String) {
+        if self.json || !self.quiet {
+            self.answer(report, render);
+        }
+    }
+
+    /// An error; returns the exit code that goes with it.
+    pub fn error(&self, e: &Error) -> u8 {
+        if self.json {
+            document(&ErrorReport::from(e));
+        } else {
+            stderr(&error_text(e, Paint::stderr(self.color)));
+        }
+        e.code.exit_code()
+    }
+}
+
+fn error_text(e: &Error, paint: Paint) -> String {
+    let label = paint.bad(&format!("error[{}]", e.code));
+    let mut out = format!("{label}: {}\n", clean(&e.message));
+    if let Some(table) = &e.table {
+        out.push_str(&format!("  table: {}\n", clean(table)));
+    }
+    if let Some(state) = &e.sqlstate {
+        out.push_str(&format!("  sqlstate: {}\n", clean(state)));
+    }
+    if !e.remedy.is_empty() {
+        out.push_str(&format!("  remedy: {}\n", clean(&e.remedy)));
+    }
+    out
+}
+
+/// Prints one JSON document.
+pub(crate) fn document<T: Serialize>(report: &T) {
+    // Reports are made of text, numbers and lists: they always have a JSON form.
+    let mut text = serde_json::to_string(report).unwrap_or_default();
+    text.push('\n');
+    stdout(&text);
+}
+
+/// Prints to stdout. Whoever reads may stop reading (`| head`): that is no failure of ours.
+pub(crate) fn stdout(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Prints to stderr, likewise.
+pub(crate) fn stderr(text: &str) {
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn an_error_says_its_code_table_and_remedy() {
+        let e =
+            Error::new(Code::Connection, "no \u{1b}[2J answer", "check the cable").on_table("t\n");
+        assert_eq!(
+            error_text(&e, Paint::plain()),
+            "error[SYNC-001]: no \\u{1b}[2J answer\n  table: t\\n\n  remedy: check the cable\n"
+        );
+    }
+}

@@ -1,0 +1,15 @@
+//! Reports as people read them: pure functions from a report to text of at most 80 columns.
+//!
+//! No clock, no terminal: the time and the permission to use colours are given. Everything that came
+//! out of a database passes through `style::clean` or `style::value` first.
+
+mod conflicts;
+mod layout;
+mod queue;
+mod status;
+mod sync;
+
+pub(crate) use conflicts::{acknowledged, conflict, conflicts, restored};
+pub(crate) use queue::{queue, results};
+pub(crate) use status::{mode, row_status, status};
+pub(crate) use sync::{dry_run, init, now, verify};

@@ -1,0 +1,3 @@
+//! Orchestration of push and pull.
+
+pub mod ops;
