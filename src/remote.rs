@@ -324,6 +324,9 @@ pub trait Remote: Send + Sync + 'static {
         bytes: usize,
     ) -> impl Future<Output = Result<Vec<Fetched>>> + Send;
 
+    /// Reads the head alone: who the server is, its clock, the ledger.
+    fn head(&self, device: &str) -> impl Future<Output = Result<Head>> + Send;
+
     /// Commits a trifle durably, which flushes all WAL before it.
     fn flush(&self, device: &str) -> impl Future<Output = Result<()>> + Send;
 

@@ -45,6 +45,11 @@ pub struct Options {
     pub statement_timeout: Duration,
 }
 
+/// Every statement that a first `init` would run on the remote, for `--dry-run`.
+pub fn dry_run(schema: &str, tables: &[Table]) -> Vec<String> {
+    workspace::dry_run(schema, tables)
+}
+
 /// A workspace in PostgreSQL.
 pub struct PgRemote {
     pool: Pool,
@@ -171,6 +176,13 @@ impl Remote for PgRemote {
         bytes: usize,
     ) -> Result<Vec<Fetched>> {
         fetch::list(self, device, token, table, after, rows, bytes).await
+    }
+
+    async fn head(&self, device: &str) -> Result<Head> {
+        let session = self.session().await?;
+        let head = head::read(&session, &self.schema, device).await?;
+        session.done();
+        Ok(head)
     }
 
     async fn flush(&self, device: &str) -> Result<()> {

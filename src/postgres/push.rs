@@ -200,6 +200,7 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
     statements.push(Statement::fixed("set constraints all immediate"));
     expected.push(Expect::Anything);
     let session = remote.session().await?;
+    crate::failpoint::hit("push_before_send");
     let answers = match session
         .pipeline(&begin(remote), &statements, "sending a batch")
         .await
@@ -216,6 +217,7 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
         }
         Err(e) => return Err(e),
     };
+    crate::failpoint::hit("push_sent");
     for (rows, expect) in answers.iter().zip(&expected) {
         let as_expected = match expect {
             Expect::Rows(n) => rows.len() == *n,
@@ -227,7 +229,9 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
             return Ok(None);
         }
     }
+    crate::failpoint::hit("push_before_commit");
     session.batch("commit", "committing a batch").await?;
+    crate::failpoint::hit("push_after_commit");
     session.done();
     Ok(Some(PushAnswer::Done {
         outcomes: vec![Outcome::Applied; batch.items.len()],
@@ -327,7 +331,9 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
             "sending a batch",
         )
         .await?;
+    crate::failpoint::hit("push_before_commit");
     session.batch("commit", "committing a batch").await?;
+    crate::failpoint::hit("push_after_commit");
     session.done();
     Ok(PushAnswer::Done {
         outcomes,

@@ -113,6 +113,8 @@ pub fn page(
                 }
             }
             state::set_number(&tx, "last_pull_at", slicing.now_ms)?;
+            let lsn = i64::try_from(page.head.insert_lsn).unwrap_or(0);
+            state::set_number(&tx, "insert_lsn", lsn)?;
         }
         state::set_token(&tx, &token)?;
         expected = token;
@@ -171,5 +173,6 @@ pub fn fetched(
     slice.install_late(&late, &mut done, |_, _| Ok(()))?;
     slice.end()?;
     tx.commit().or_fault(WHAT)?;
+    crate::failpoint::hit("fetch_applied");
     Ok(done)
 }

@@ -81,7 +81,9 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
             delete.execute([id]).or_fault(WHAT)?;
         }
     }
+    crate::failpoint::hit("claim_before_commit");
     tx.commit().or_fault(WHAT)?;
+    crate::failpoint::hit("claim_after_commit");
     Ok(Claimed {
         log_rows: ids.len(),
         entries: folds.len(),

@@ -48,7 +48,8 @@ pub fn next_batch(
         let mut s = tx
             .prepare_cached(
                 "select id, bytes from tidewater_outbox where status = 'pending' \
-                 and (next_attempt_at is null or next_attempt_at <= ?1) order by id limit ?2",
+                 and (next_attempt_at is null or next_attempt_at <= ?1) and tbl in \
+                 (select name from tidewater_table where mirror is not null) order by id limit ?2",
             )
             .or_fault(WHAT)?;
         let rows = s
@@ -210,6 +211,57 @@ fn acknowledged(conn: &Connection, table: &str, pk: &str) -> Result<Vec<String>>
     Ok(out)
 }
 
+/// Takes a batch back whose transaction the server has provably rolled back: its members wait again,
+/// its number is free again.
+pub fn release(local: &mut Local, batch: &Batch) -> Result<()> {
+    let tx = local.begin()?;
+    tx.execute(
+        "update tidewater_outbox set status = 'pending', batch = null where batch = ?1 \
+         and status = 'uploading'",
+        [batch.seq],
+    )
+    .or_fault(WHAT)?;
+    tx.execute("delete from tidewater_batch where seq = ?1", [batch.seq])
+        .or_fault(WHAT)?;
+    state::set_number(&tx, "push_seq", batch.seq)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(())
+}
+
+/// How many changes wait to be sent now, and how many at all.
+pub fn waiting(conn: &Connection, now_ms: i64) -> Result<(u64, u64)> {
+    conn.query_row(
+        "select count(case when next_attempt_at is null or next_attempt_at <= ?1 then 1 end), \
+         count(*) from tidewater_outbox where status in ('pending', 'uploading')",
+        [now_ms],
+        |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
+    )
+    .map(|(ready, all)| {
+        (
+            u64::try_from(ready).unwrap_or(0),
+            u64::try_from(all).unwrap_or(0),
+        )
+    })
+    .or_fault(WHAT)
+}
+
+/// When the next waiting change is due, ms since 1970.
+pub fn next_due(conn: &Connection) -> Result<Option<i64>> {
+    conn.query_row(
+        "select min(coalesce(next_attempt_at, 0)) from tidewater_outbox where status = 'pending' \
+         and tbl in (select name from tidewater_table where mirror is not null)",
+        [],
+        |r| r.get(0),
+    )
+    .or_fault(WHAT)
+}
+
+/// Whether the key log holds anything.
+pub fn log_waits(conn: &Connection) -> Result<bool> {
+    conn.query_row("select exists (select 1 from tidewater_log)", [], |r| r.get(0))
+        .or_fault(WHAT)
+}
+
 /// What an acknowledgement came to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
@@ -270,7 +322,9 @@ pub fn acknowledge(
     state::set_number(&tx, "synced_total", total + uploaded)?;
     state::set_number(&tx, "last_push_at", retry.now_ms)?;
     state::bump_epoch(&tx)?;
+    crate::failpoint::hit("ack_before_commit");
     tx.commit().or_fault(WHAT)?;
+    crate::failpoint::hit("ack_after_commit");
     Ok(result)
 }
 

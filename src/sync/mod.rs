@@ -1,3 +1,24 @@
-//! Orchestration of push and pull.
+//! The engine: when what is sent and received. Knows the SQLite side and the [`Remote`] trait; knows
+//! PostgreSQL only where the two are put together (`connect`).
+//!
+//! One task does everything in turn, so no acknowledgement is ever processed while a page is
+//! outstanding (PROTOCOL F5), and at most one batch is under way.
+//!
+//! [`Remote`]: crate::remote::Remote
 
+mod clone;
+mod compare;
+mod connect;
+mod device;
+mod heal;
+mod init;
+mod lock;
+mod now;
 pub mod ops;
+mod preserve;
+mod pull;
+mod push;
+mod retry;
+mod service;
+
+pub use device::Device;

@@ -1,0 +1,117 @@
+//! One instance per device: an advisory lock on a file beside the SQLite file.
+//!
+//! The operating system releases it with the process, however that ends. The file's content only tells
+//! people who holds it.
+
+use crate::error::{Code, Error, Result};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// The folder of tidewater's own files, beside the SQLite file.
+pub fn folder(db: &Path) -> PathBuf {
+    db.parent().unwrap_or(Path::new(".")).join(".tidewater")
+}
+
+fn path(db: &Path) -> PathBuf {
+    let name = db.file_name().unwrap_or_default().to_string_lossy();
+    folder(db).join(format!("{name}.lock"))
+}
+
+/// The device is ours as long as this lives.
+pub struct Held {
+    _file: File,
+}
+
+/// Who holds the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Whether it is the service, which answers requests.
+    pub service: bool,
+}
+
+fn unusable(db: &Path, e: &std::io::Error) -> Error {
+    Error::new(
+        Code::LocalUnusable,
+        format!("the lock {}: {e}", path(db).display()),
+        "make the file's folder writable for the user that runs tidewater",
+    )
+}
+
+fn open(db: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder(db)).map_err(|e| unusable(db, &e))?;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path(db))
+        .map_err(|e| unusable(db, &e))
+}
+
+/// Takes the device, or says who has it.
+pub fn take(db: &Path, service: bool) -> Result<std::result::Result<Held, Holder>> {
+    let mut file = open(db)?;
+    match file.try_lock() {
+        Ok(()) => {
+            let role = if service { "run" } else { "command" };
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| writeln!(file, "{} {role}", std::process::id()))
+                .map_err(|e| unusable(db, &e))?;
+            Ok(Ok(Held { _file: file }))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text).map_err(|e| unusable(db, &e))?;
+            let mut words = text.split_whitespace();
+            Ok(Err(Holder {
+                pid: words.next().and_then(|w| w.parse().ok()),
+                service: words.next() == Some("run"),
+            }))
+        }
+        Err(TryLockError::Error(e)) => Err(unusable(db, &e)),
+    }
+}
+
+/// Who holds the device, if anybody does. Never takes it, never creates anything.
+pub fn holder(db: &Path) -> Option<Holder> {
+    if !path(db).exists() {
+        return None;
+    }
+    match take_shared(db) {
+        Some(true) | None => None,
+        Some(false) => {
+            let text = std::fs::read_to_string(path(db)).unwrap_or_default();
+            let mut words = text.split_whitespace();
+            Some(Holder {
+                pid: words.next().and_then(|w| w.parse().ok()),
+                service: words.next() == Some("run"),
+            })
+        }
+    }
+}
+
+/// Whether a shared lock was to be had: it is not while somebody holds the device.
+fn take_shared(db: &Path) -> Option<bool> {
+    let file = File::open(path(db)).ok()?;
+    match file.try_lock_shared() {
+        Ok(()) => Some(true),
+        Err(TryLockError::WouldBlock) => Some(false),
+        Err(TryLockError::Error(_)) => None,
+    }
+}
+
+/// SYNC-010.
+pub fn taken(db: &Path, holder: Holder) -> Error {
+    let who = holder
+        .pid
+        .map_or_else(|| "another process".to_owned(), |p| format!("process {p}"));
+    Error::new(
+        Code::AnotherInstance,
+        format!("{who} holds the device {}", db.display()),
+        "stop it, or use `tidewater now`, which works through a running service",
+    )
+}
