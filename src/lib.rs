@@ -1,4 +1,8 @@
 //! tidewater: an app's SQLite file and a PostgreSQL workspace, kept equal in both directions.
+//!
+//! Layers, reading down: `cli` → [`sync`] (push, pull, schedule) → {[`sqlite`], [`remote`]} → [`model`].
+//! `postgres` implements [`remote`] at the side. `model` is pure; `sqlite` alone knows rusqlite,
+//! `postgres` alone knows tokio-postgres, and the two never see each other.
 #![warn(missing_docs)]
 
 pub mod cli;
@@ -11,3 +15,4 @@ pub mod remote;
 pub mod report;
 pub mod sqlite;
 pub mod sync;
+pub mod throwaway;

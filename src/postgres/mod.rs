@@ -4,6 +4,7 @@
 //! No session state survives a unit of work: `set local` only, no named prepared statements, advisory
 //! locks of a transaction only. Every round trip has a deadline of its own.
 
+mod connect;
 mod decode;
 mod encode;
 mod fault;
@@ -20,7 +21,10 @@ mod quote;
 mod rival;
 mod session;
 mod sqlstate;
+mod tls;
 mod workspace;
+
+pub use connect::connect;
 
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{Key, Table, Token};

@@ -1,1 +1,5 @@
+//! Every integration test, in one program: they share a server and a build.
 
+mod infra;
+mod layering;
+mod support;

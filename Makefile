@@ -1,0 +1,41 @@
+# Every task of this repository. `make help` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# Found (or installed) once for each recipe that needs it; the demo and the tests read the variable.
+with_postgres = TIDEWATER_PG_BIN="$$(./scripts/ensure-postgres)" || exit 1; export TIDEWATER_PG_BIN;
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: toolchain ## two devices, a PostgreSQL, a conflict, convergence: all in a temporary folder
+	@$(with_postgres) cargo run --quiet -- demo
+
+.PHONY: test
+test: toolchain ## every test that CI runs, against a real PostgreSQL
+	@$(with_postgres) cargo test --features failpoints
+
+.PHONY: lint
+lint: toolchain ## formatting, clippy, documentation, dependencies
+	cargo fmt --all -- --check
+	cargo clippy --all-targets --features failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	@if command -v cargo-deny >/dev/null 2>&1; then \
+		echo cargo deny check; cargo deny check; \
+	else \
+		echo "cargo deny: skipped, cargo-deny is not installed (cargo install cargo-deny)"; \
+	fi
+
+.PHONY: build
+build: toolchain ## the release program, target/release/tidewater
+	cargo build --release
+
+.PHONY: toolchain
+toolchain:
+	@command -v cargo >/dev/null 2>&1 || { \
+		echo "Rust is missing: install it from https://rustup.rs, then run make again." >&2; exit 1; }
+	@command -v "$${CC:-cc}" >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 || { \
+		echo "A C compiler is missing (SQLite is built from source): apt-get install gcc libc6-dev, or xcode-select --install." >&2; exit 1; }

@@ -1,0 +1,291 @@
+//! One device at work: its file, its remote, and what both agreed on.
+
+use super::{compare, heal, preserve};
+use crate::config::Config;
+use crate::error::{Code, Disposition, Error, Result};
+use crate::remote::{Head, Hello, Remote, Tracked};
+use crate::sqlite::claim::{ClaimLimits, claim};
+use crate::sqlite::fault::OrFault;
+use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
+use crate::sqlite::outbox;
+use crate::sqlite::state::{self, Problem};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Log rows of one claim: a few milliseconds of the app's write lock.
+const CLAIM_SLICE: usize = 500;
+
+/// A clock offset that is shown (SYNC-006), ms.
+const OFFSET_SHOWN: i64 = 60_000;
+
+/// An offset is stored again when it moved by more than this, ms: every store is a write.
+const OFFSET_NOISE: i64 = 250;
+
+/// This device's clock, ms since 1970.
+pub fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A device: the file, the remote, the configuration.
+pub struct Device<R> {
+    /// The SQLite side.
+    pub local: Local,
+    /// The Postgres side.
+    pub remote: R,
+    /// The configuration.
+    pub config: Config,
+    /// The tables that are usable on both sides.
+    pub tables: Vec<Tracked>,
+    /// The item cap of the next batch: grows under backlog, halves on a timeout.
+    pub batch_cap: usize,
+    /// Errors of single tables, until they are usable.
+    pub refused: Vec<Error>,
+    /// Whether the remote was prepared in this process.
+    prepared: bool,
+}
+
+impl<R: Remote> Device<R> {
+    /// Puts an initialised file and its remote together.
+    pub fn new(local: Local, remote: R, config: Config) -> Result<Self> {
+        local.require_initialised()?;
+        let tables = tracked(&load_tables(local.conn())?);
+        Ok(Device {
+            batch_cap: config.upload.batch_size,
+            local,
+            remote,
+            config,
+            tables,
+            refused: Vec::new(),
+            prepared: false,
+        })
+    }
+
+    /// The device's id.
+    pub fn id(&self) -> Result<String> {
+        state::device_id(self.local.conn())
+    }
+
+    /// Reads the tracked tables again.
+    pub fn reload(&mut self) -> Result<()> {
+        self.tables = tracked(&load_tables(self.local.conn())?);
+        Ok(())
+    }
+
+    /// Claims everything that is in the key log now, in short slices. Returns how many entries it made.
+    /// Where the schema moved, capture is installed again first.
+    pub fn claim_all(&mut self) -> Result<usize> {
+        let mut entries = 0;
+        // Bounded by what was there at the start: an app that writes without pause cannot hold this up.
+        let mut rows_left: i64 = self
+            .local
+            .conn()
+            .query_row("select count(*) from tidewater_log", [], |r| r.get(0))
+            .or_fault("looking at the key log")?;
+        while rows_left > 0 {
+            let limits = ClaimLimits {
+                log_rows: CLAIM_SLICE,
+                row_bytes_max: self.config.upload.row_bytes_max,
+                now_ms: now_ms(),
+            };
+            match claim(&mut self.local, limits) {
+                Ok(done) if done.log_rows == 0 => break,
+                Ok(done) => {
+                    entries += done.entries;
+                    rows_left -= i64::try_from(done.log_rows).unwrap_or(i64::MAX);
+                }
+                Err(e) if e.disposition == Some(Disposition::SchemaDrift) => self.heal_capture()?,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The app changed its schema: look again and reinstall capture.
+    pub fn heal_capture(&mut self) -> Result<()> {
+        heal::reinstall(&mut self.local, &self.config)?;
+        self.reload()
+    }
+
+    /// Makes workspace and mirrors where anything of them is missing, and learns them.
+    pub async fn prepare(&mut self) -> Result<()> {
+        let known = load_tables(self.local.conn())?;
+        let hello = Hello {
+            device: self.id()?,
+            name: state::get(self.local.conn(), "device_name")?.unwrap_or_default(),
+            tables: known.iter().map(|k| k.table.clone()).collect(),
+            user_version: self.local.user_version()?,
+        };
+        let workspace = self.remote.prepare(&hello).await?;
+        let seen_before = state::identity(self.local.conn())?;
+        if let Some(before) = &seen_before {
+            check_identity(before, &workspace.identity)?;
+        }
+        let late: Vec<String> = known
+            .iter()
+            .filter(|k| k.mirror.is_none() && workspace.mirrors.contains_key(&k.table.name))
+            .map(|k| k.table.name.clone())
+            .collect();
+        let tx = self.local.begin()?;
+        let started = state::token(&tx)?.last != crate::model::Snapshot::empty();
+        for k in &known {
+            let fresh = workspace.mirrors.get(&k.table.name).cloned();
+            let fresh = fresh.map(|mut m| {
+                // A raised epoch is dealt with by the comparison, not forgotten here.
+                if let Some(old) = &k.mirror {
+                    m.epoch = old.epoch;
+                }
+                m
+            });
+            if fresh != k.mirror {
+                set_mirror(&tx, &k.table.name, fresh.as_ref())?;
+            }
+        }
+        if seen_before.is_none() {
+            state::set_identity(&tx, &workspace.identity)?;
+        }
+        tx.commit().or_fault("storing the workspace")?;
+        for e in &workspace.refused {
+            tracing::warn!(code = e.code.as_str(), table = e.table, error = %e.message, "table is not mirrored");
+        }
+        self.refused = workspace.refused;
+        self.prepared = true;
+        self.reload()?;
+        if started {
+            // Rows that the feed has passed before this device tracked the table.
+            for name in late {
+                if let Some(t) = self.tables.iter().find(|t| t.table.name == name).cloned() {
+                    compare::leave_notes(self, &t).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepares where nothing was ever learned, or a table lacks its mirror and this process has not
+    /// asked yet.
+    pub async fn prepare_if_needed(&mut self) -> Result<()> {
+        let never = state::identity(self.local.conn())?.is_none();
+        let missing = load_tables(self.local.conn())?.iter().any(|k| k.mirror.is_none());
+        if never || (missing && !self.prepared) {
+            self.prepare().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next sync ask the workspace again.
+    pub fn forget_prepared(&mut self) {
+        self.prepared = false;
+    }
+
+    /// Checks the head of a pull before anything of it is used: the server, the ledger, the clock.
+    pub fn check_head(&mut self, head: &Head, asked_at: i64) -> Result<Verdict> {
+        let conn = self.local.conn();
+        if let Some(known) = state::identity(conn)? {
+            check_identity(&known, &head.identity)?;
+        }
+        let lsn = u64::try_from(state::number(conn, "insert_lsn")?).unwrap_or(0);
+        let token = state::token(conn)?;
+        if head.insert_lsn < lsn || head.snapshot.xmax() < token.last.xmax() {
+            return Err(went_back("its log or its transactions are behind what was seen before"));
+        }
+        let confirmed = state::number(conn, "confirmed")?;
+        let chain = state::get(conn, "chain_key")?;
+        let own = head.push_seq == confirmed && head.last_batch == chain;
+        let sent: bool = conn
+            .query_row(
+                "select exists (select 1 from tidewater_batch where seq + 1 = ?1 and batch_key is ?2)",
+                (head.push_seq, &head.last_batch),
+                |r| r.get(0),
+            )
+            .or_fault("checking the ledger")?;
+        if !own && !sent {
+            if head.push_seq >= 0 && head.push_seq < confirmed {
+                return Err(went_back("it has forgotten batches that it had acknowledged"));
+            }
+            return Ok(Verdict::Copied);
+        }
+        let offset = head.now_ms - (asked_at + now_ms()) / 2;
+        let stored = state::number(conn, "clock_offset_ms")?;
+        if (offset - stored).abs() > OFFSET_NOISE {
+            let tx = self.local.begin()?;
+            state::set_number(&tx, "clock_offset_ms", offset)?;
+            tx.commit().or_fault("storing the clock offset")?;
+        }
+        Ok(Verdict::Fine)
+    }
+
+    /// This file was copied or restored (SYNC-008): take a new identity and keep what was not sent.
+    pub async fn take_new_identity(&mut self) -> Result<()> {
+        let former = self.id()?;
+        let id = outbox::take_new_identity(&mut self.local)?;
+        tracing::warn!(
+            code = Code::FileCopied.as_str(),
+            former,
+            device = id,
+            "this file was copied or restored; the device goes on under a new identity"
+        );
+        let tx = self.local.begin()?;
+        state::set_number(&tx, "reidentified_at", now_ms())?;
+        tx.commit().or_fault("storing the new identity")?;
+        self.prepare().await
+    }
+
+    /// Writes down what a person should know of.
+    pub fn report_problems(&mut self, last: Option<&Error>) -> Result<()> {
+        let conn = self.local.conn();
+        let mut problems: Vec<Problem> = last.map(Problem::from).into_iter().collect();
+        problems.extend(self.refused.iter().map(Problem::from));
+        let offset = state::number(conn, "clock_offset_ms")?;
+        if offset.abs() > OFFSET_SHOWN {
+            problems.push(Problem {
+                code: Code::Clock.as_str().into(),
+                message: format!("this device's clock is {} s off the server's", -offset / 1000),
+                remedy: "set the clock; edits are stamped with the corrected time meanwhile".into(),
+            });
+        }
+        let reidentified = state::number(conn, "reidentified_at")?;
+        if reidentified > now_ms() - 7 * 86_400_000 && reidentified > 0 {
+            problems.push(Problem {
+                code: Code::FileCopied.as_str().into(),
+                message: "this file was copied or restored and got a new device id".into(),
+                remedy: "nothing to do; make copies with `tidewater clone`".into(),
+            });
+        }
+        let tx = self.local.begin()?;
+        state::set_problems(&tx, &problems)?;
+        tx.commit().or_fault("storing problems")
+    }
+
+    /// Writes the files of conflicts that have none yet, where that is configured.
+    pub fn preserve(&mut self) -> Result<()> {
+        preserve::write_missing(&mut self.local, &self.config)
+    }
+}
+
+/// What the ledger says of this file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is where this file left it.
+    Fine,
+    /// Another life of this file wrote to it (SYNC-008).
+    Copied,
+}
+
+/// SYNC-007.
+fn went_back(why: &str) -> Error {
+    Error::new(
+        Code::RemoteWentBack,
+        format!("the remote is not in the state that this device knows: {why}"),
+        "the server was restored, failed over or reloaded; syncing stops and nothing is lost: see \
+         docs/recovery.md",
+    )
+}
+
+/// Any change of what the cursor is bound to is SYNC-007.
+fn check_identity(known: &crate::remote::Identity, now: &crate::remote::Identity) -> Result<()> {
+    if known == now {
+        return Ok(());
+    }
+    Err(went_back("it is another server, timeline, database or workspace"))
+}

@@ -1,0 +1,244 @@
+//! What happens when others have written: page, apply, cursor; then the notes whose keys are clean.
+//!
+//! Pull never decides a conflict and never overwrites a row with an unsent change; both are the
+//! business of `sqlite::apply` and of the push.
+
+use super::compare;
+use super::device::{Device, Verdict, now_ms};
+use crate::error::{Disposition, Result};
+use crate::failpoint;
+use crate::model::{Key, Token};
+use crate::remote::{Page, PageRequest, Remote, Tracked};
+use crate::report::Progress;
+use crate::sqlite::apply::{self, Applied, Slicing};
+use crate::sqlite::local::load_tables;
+use crate::sqlite::{notes, state};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The longest that the app waits for a slice of ours.
+const SLICE: Duration = Duration::from_millis(8);
+
+/// An idle cursor is stored again once the server is so many transactions ahead, so that a poll never
+/// scans long over what this device wrote itself.
+const STALE_XIDS: u64 = 500;
+
+/// What a pull came to.
+#[derive(Debug, Default, Clone)]
+pub struct Pulled {
+    /// Rows installed or deleted here.
+    pub downloaded: u64,
+    /// Conflicts that became known.
+    pub conflicts: u64,
+    /// Rows that cannot be applied for now.
+    pub failed: u64,
+}
+
+impl Pulled {
+    fn add(&mut self, a: &Applied) {
+        self.downloaded += a.installed;
+        self.conflicts += a.conflicts.len() as u64;
+        self.failed += a.failed;
+        for c in &a.conflicts {
+            tracing::warn!(
+                code = "SYNC-003",
+                table = c.table,
+                id = c.id,
+                kind = c.kind.as_str(),
+                policy = c.policy.as_str(),
+                winner = if c.winner == crate::model::Side::Local { "local" } else { "remote" },
+                "conflict decided; the loser is kept"
+            );
+        }
+        if a.corrected > 0 {
+            tracing::warn!(
+                rows = a.corrected,
+                "triggers of the app changed rows that arrived; the rows were put right"
+            );
+        }
+    }
+}
+
+/// How rows are applied beside a living app.
+pub fn beside_app() -> Slicing {
+    Slicing {
+        time: SLICE,
+        rows: 1_000,
+        history: true,
+        now_ms: now_ms(),
+    }
+}
+
+/// Reads the feed to its end, then fetches what notes ask for.
+pub async fn drain<R: Remote>(
+    device: &mut Device<R>,
+    slicing: Slicing,
+    stop: &CancellationToken,
+    progress: &dyn Progress,
+) -> Result<Pulled> {
+    let mut pulled = Pulled::default();
+    let mut drifted = false;
+    loop {
+        device.local.still_there()?;
+        let token = state::token(device.local.conn())?;
+        let epoch = state::epoch(device.local.conn())?;
+        let asked_at = now_ms();
+        let request = PageRequest {
+            device: device.id()?,
+            identity: state::identity(device.local.conn())?,
+            token: token.clone(),
+            rows: device.config.download.page_size,
+            bytes: device.config.download.page_bytes_max,
+            tables: device.tables.clone(),
+        };
+        let page = match device.remote.page(&request).await {
+            Ok(page) => page,
+            Err(e) if e.disposition == Some(Disposition::SchemaDrift) && !drifted => {
+                drifted = true;
+                device.prepare().await?;
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        failpoint::hit("page_received");
+        if device.check_head(&page.head, asked_at)? == Verdict::Copied {
+            device.take_new_identity().await?;
+            continue;
+        }
+        truncated(device, &page).await?;
+        if idle(&page, &token) {
+            break;
+        }
+        if !page.head.flushed {
+            // A cursor may only be stored once the log up to its snapshot is on disk: a commit of our
+            // own, after that snapshot, carries everything before it.
+            device.remote.flush(&request.device).await?;
+        }
+        failpoint::hit("cursor_before_store");
+        let rows = page.rows.len() as u64;
+        let applied = match apply::page(&mut device.local, &page, &token, epoch, slicing) {
+            Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
+                device.heal_capture()?;
+                continue;
+            }
+            other => other?,
+        };
+        failpoint::hit("cursor_after_store");
+        pulled.add(&applied);
+        progress.advance(rows);
+        if applied.claim_first {
+            device.claim_all()?;
+            continue;
+        }
+        if applied.stale || page.more {
+            if stop.is_cancelled() {
+                return Ok(pulled);
+            }
+            continue;
+        }
+        break;
+    }
+    heal_tables(device).await?;
+    fetch_notes(device, slicing, &mut pulled).await?;
+    device.preserve()?;
+    Ok(pulled)
+}
+
+/// Whether a page brings nothing that is worth a write.
+fn idle(page: &Page, token: &Token) -> bool {
+    page.rows.is_empty()
+        && page.conflicts.is_empty()
+        && token.target.is_none()
+        && page.next.last.xmax() < token.last.xmax() + STALE_XIDS
+        && token.last != crate::model::Snapshot::empty()
+}
+
+/// Mirrors whose epoch was raised by TRUNCATE are compared: a repeatable read snapshot of the feed may
+/// have hidden the rows that it removed.
+async fn truncated<R: Remote>(device: &mut Device<R>, page: &Page) -> Result<()> {
+    let raised: Vec<(Tracked, i64)> = device
+        .tables
+        .iter()
+        .filter_map(|t| {
+            let now = page.head.epochs.get(&t.mirror.id)?;
+            (*now > t.mirror.epoch).then(|| (t.clone(), *now))
+        })
+        .collect();
+    for (t, epoch) in raised {
+        compare::leave_notes(device, &t).await?;
+        let mut mirror = t.mirror.clone();
+        mirror.epoch = epoch;
+        crate::sqlite::local::set_mirror(device.local.conn(), &t.table.name, Some(&mirror))?;
+        device.reload()?;
+    }
+    Ok(())
+}
+
+/// Tables whose capture was bare are compared, and what was written meanwhile is queued.
+async fn heal_tables<R: Remote>(device: &mut Device<R>) -> Result<()> {
+    for k in load_tables(device.local.conn())?.into_iter().filter(|k| k.heal) {
+        let tracked = device.tables.iter().find(|t| t.table.name == k.table.name).cloned();
+        if let Some(t) = tracked {
+            compare::heal(device, &t).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Fetches, by key, rows that were noted and are clean now.
+async fn fetch_notes<R: Remote>(
+    device: &mut Device<R>,
+    slicing: Slicing,
+    pulled: &mut Pulled,
+) -> Result<()> {
+    if !notes::any(device.local.conn())? {
+        return Ok(());
+    }
+    let mut after: Option<(String, String)> = None;
+    loop {
+        let limit = device.config.download.page_size.min(500);
+        let found = notes::clean(device.local.conn(), after.as_ref(), limit)?;
+        let Some((table, pk, _)) = found.last() else {
+            return Ok(());
+        };
+        after = Some((table.clone(), pk.clone()));
+        for t in device.tables.clone() {
+            let keys: Vec<Key> = found
+                .iter()
+                .filter(|(table, _, _)| *table == t.table.name)
+                .map(|(_, _, key)| key.clone())
+                .collect();
+            if !keys.is_empty() {
+                fetch(device, &t, &keys, slicing, pulled).await?;
+            }
+        }
+    }
+}
+
+async fn fetch<R: Remote>(
+    device: &mut Device<R>,
+    t: &Tracked,
+    keys: &[Key],
+    slicing: Slicing,
+    pulled: &mut Pulled,
+) -> Result<()> {
+    let token = state::token(device.local.conn())?;
+    let epoch = state::epoch(device.local.conn())?;
+    let asked_at = now_ms();
+    let id = device.id()?;
+    let (head, rows) = device.remote.fetch(&id, &token, t, keys).await?;
+    failpoint::hit("fetch_received");
+    if device.check_head(&head, asked_at)? == Verdict::Copied {
+        return device.take_new_identity().await;
+    }
+    if !head.flushed {
+        device.remote.flush(&id).await?;
+    }
+    match apply::fetched(&mut device.local, &t.table.name, &rows, epoch, slicing) {
+        // Stale or too long a log: the notes stay and the next pull asks again.
+        Ok(applied) => pulled.add(&applied),
+        Err(e) if e.disposition == Some(Disposition::SchemaDrift) => device.heal_capture()?,
+        Err(e) => return Err(e),
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! What happens when the app has written: claim, batch, send, acknowledge, until nothing is ready.
+//!
+//! A batch that was formed is sent again unchanged until its outcome is known. Only an error reply that
+//! proves a rollback may take it apart.
+
+use super::device::{Device, now_ms};
+use super::retry;
+use crate::error::{Code, Disposition, Error, Result};
+use crate::failpoint;
+use crate::remote::{Batch, PushAnswer, Remote};
+use crate::report::Progress;
+use crate::sqlite::local::set_mirror;
+use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Attempts at once for what the server asks to try again.
+const AT_ONCE: u32 = 5;
+
+/// What a push came to.
+#[derive(Debug, Default, Clone)]
+pub struct Pushed {
+    /// Changes acknowledged.
+    pub uploaded: u64,
+    /// Changes that lost a conflict.
+    pub lost: u64,
+    /// Changes parked in this run.
+    pub failed: u64,
+    /// Conflicts recorded by this device's pushes.
+    pub conflicts: u64,
+}
+
+impl Pushed {
+    fn add(&mut self, a: &Acknowledged, conflicts: u32) {
+        self.uploaded += a.uploaded;
+        self.lost += a.lost;
+        self.failed += a.failed.len() as u64;
+        self.conflicts += u64::from(conflicts);
+    }
+}
+
+/// Sends everything that is ready. `force` ignores waiting times; `stop` ends it between two batches.
+pub async fn drain<R: Remote>(
+    device: &mut Device<R>,
+    force: bool,
+    stop: &CancellationToken,
+    progress: &dyn Progress,
+) -> Result<Pushed> {
+    let mut pushed = Pushed::default();
+    let mut forced = force;
+    // The same answer twice means that nothing moves: a release that leads straight back here.
+    let mut drifted = false;
+    loop {
+        if outbox::log_waits(device.local.conn())? {
+            device.claim_all()?;
+        }
+        device.local.still_there()?;
+        let config = device.config.clone();
+        let policy = |table: &str| config.policy(table);
+        let limits = BatchLimits {
+            items: device.batch_cap,
+            bytes: config.upload.batch_bytes_max,
+            now_ms: now_ms(),
+            force: forced,
+        };
+        // Waiting times are ignored once: what is refused again in this run waits its turn.
+        forced = false;
+        let Some(batch) = outbox::next_batch(&mut device.local, limits, &policy)? else {
+            return Ok(pushed);
+        };
+        failpoint::hit("batch_formed");
+        let full = batch.items.len() >= device.batch_cap;
+        match send(device, &batch).await {
+            Ok(PushAnswer::Done {
+                outcomes,
+                conflicts,
+            }) => {
+                let delay = |attempt: u32| {
+                    let d = retry::delay(config.retry.base_delay, config.retry.max_delay, attempt);
+                    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+                };
+                let rules = Retry {
+                    max_attempts: config.retry.max_attempts,
+                    delay_ms: &delay,
+                    now_ms: now_ms(),
+                };
+                let done = outbox::acknowledge(&mut device.local, &batch, &outcomes, &rules)?;
+                for (table, code) in &done.failed {
+                    tracing::warn!(code, table, "a change was refused and is parked");
+                }
+                tracing::debug!(items = batch.items.len(), uploaded = done.uploaded, "batch sent");
+                pushed.add(&done, conflicts);
+                progress.advance(batch.items.len() as u64);
+                if full {
+                    let max = config.upload.batch_size_max;
+                    device.batch_cap = (device.batch_cap * 2).min(max);
+                }
+            }
+            Ok(PushAnswer::Mismatch) => device.take_new_identity().await?,
+            Ok(PushAnswer::Behind) => {
+                return Err(Error::new(
+                    Code::RemoteWentBack,
+                    "the remote has forgotten batches that it had acknowledged",
+                    "the server was restored or failed over; syncing stops and nothing is lost: see \
+                     docs/recovery.md",
+                ));
+            }
+            Ok(PushAnswer::Gone) => {
+                return Err(Error::new(
+                    Code::RemoteWentBack,
+                    "this device was away for longer than deletes are remembered",
+                    "make a new device with `tidewater clone`; what was not sent stays in this file",
+                ));
+            }
+            Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
+                // The server rolled back, so the batch may be taken apart.
+                outbox::release(&mut device.local, &batch)?;
+                if drifted {
+                    stop_table(device, &e)?;
+                } else {
+                    device.prepare().await?;
+                }
+                drifted = !drifted;
+            }
+            Err(e) => return Err(e),
+        }
+        if stop.is_cancelled() {
+            return Ok(pushed);
+        }
+    }
+}
+
+/// A table whose schema differs stops by itself; the others go on.
+fn stop_table<R: Remote>(device: &mut Device<R>, e: &Error) -> Result<()> {
+    let Some(table) = e.table.clone().filter(|t| device.tables.iter().any(|k| k.table.name == *t))
+    else {
+        return Err(e.clone());
+    };
+    tracing::warn!(code = e.code.as_str(), table, error = %e.message, "table stops syncing");
+    set_mirror(device.local.conn(), &table, None)?;
+    device.refused.push(e.clone().on_table(table));
+    device.reload()
+}
+
+/// Sends one batch until its outcome is known, or the remote is out of reach.
+async fn send<R: Remote>(device: &mut Device<R>, batch: &Batch) -> Result<PushAnswer> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let e = match device.remote.push(batch, &device.tables).await {
+            Ok(answer) => return Ok(answer),
+            Err(e) => e,
+        };
+        let again = match e.disposition {
+            Some(Disposition::RetryNow | Disposition::OutcomeUnknown) => attempt < AT_ONCE,
+            _ => false,
+        };
+        if e.sqlstate.as_deref() == Some("57014") {
+            device.batch_cap = (device.batch_cap / 2).max(1);
+        }
+        if !again {
+            return Err(e);
+        }
+        tracing::debug!(attempt, error = %e.message, "sending the same batch again");
+        let pause = retry::delay(Duration::from_millis(20), Duration::from_millis(500), attempt);
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,11 @@
+//! What the tests stand on: a server, faults on the wire, the program as its users run it.
+
+// Each test uses a part of it.
+#![allow(dead_code)]
+
+pub mod cli;
+pub mod proxy;
+pub mod seed;
+pub mod server;
+pub mod wait;
+mod wire;
