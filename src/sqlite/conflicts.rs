@@ -136,3 +136,13 @@ pub fn restore(local: &mut Local, id: &str) -> Result<()> {
     tx.commit().or_fault(WHAT)?;
     Ok(())
 }
+
+/// Ids of conflicts whose loser has no file yet.
+pub fn without_file(conn: &Connection, limit: usize) -> Result<Vec<String>> {
+    let mut s = conn
+        .prepare_cached("select id from tidewater_conflict where original_file is null limit ?1")
+        .or_fault(WHAT)?;
+    s.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |r| r.get(0))
+        .and_then(Iterator::collect)
+        .or_fault(WHAT)
+}

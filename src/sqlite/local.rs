@@ -22,6 +22,9 @@ const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_tidewat
 /// How long a write waits for the app's lock.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// A write transaction, for callers that do not know the driver.
+pub type Tx<'a> = Transaction<'a>;
+
 /// An open file with tidewater's tables in it, or not yet.
 pub struct Local {
     pub(super) conn: Connection,
@@ -139,6 +142,11 @@ impl Local {
             state::set(tx, "migration", &(n + 1).to_string())?;
         }
         Ok(())
+    }
+
+    /// The folder in which a conflict's file and the lock belong.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// `PRAGMA data_version`: changes with every commit of another connection.

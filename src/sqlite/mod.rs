@@ -6,9 +6,11 @@
 
 pub mod app_row;
 pub mod apply;
+pub mod build;
 pub mod claim;
 pub mod conflicts;
 pub mod fault;
+pub mod heal_log;
 pub mod inbox;
 pub mod inspect;
 pub mod install;

@@ -256,6 +256,22 @@ pub fn next_due(conn: &Connection) -> Result<Option<i64>> {
     .or_fault(WHAT)
 }
 
+/// How many rows the key log holds.
+pub fn log_rows(conn: &Connection) -> Result<i64> {
+    conn.query_row("select count(*) from tidewater_log", [], |r| r.get(0))
+        .or_fault(WHAT)
+}
+
+/// Whether this batch is under way: sent perhaps, and not confirmed.
+pub fn was_sent(conn: &Connection, seq: i64, key: Option<&str>) -> Result<bool> {
+    conn.query_row(
+        "select exists (select 1 from tidewater_batch where seq = ?1 and batch_key is ?2)",
+        params![seq, key],
+        |r| r.get(0),
+    )
+    .or_fault(WHAT)
+}
+
 /// Whether the key log holds anything.
 pub fn log_waits(conn: &Connection) -> Result<bool> {
     conn.query_row("select exists (select 1 from tidewater_log)", [], |r| r.get(0))

@@ -77,11 +77,7 @@ impl<R: Remote> Device<R> {
     pub fn claim_all(&mut self) -> Result<usize> {
         let mut entries = 0;
         // Bounded by what was there at the start: an app that writes without pause cannot hold this up.
-        let mut rows_left: i64 = self
-            .local
-            .conn()
-            .query_row("select count(*) from tidewater_log", [], |r| r.get(0))
-            .or_fault("looking at the key log")?;
+        let mut rows_left = outbox::log_rows(self.local.conn())?;
         while rows_left > 0 {
             let limits = ClaimLimits {
                 log_rows: CLAIM_SLICE,
@@ -192,13 +188,7 @@ impl<R: Remote> Device<R> {
         let confirmed = state::number(conn, "confirmed")?;
         let chain = state::get(conn, "chain_key")?;
         let own = head.push_seq == confirmed && head.last_batch == chain;
-        let sent: bool = conn
-            .query_row(
-                "select exists (select 1 from tidewater_batch where seq + 1 = ?1 and batch_key is ?2)",
-                (head.push_seq, &head.last_batch),
-                |r| r.get(0),
-            )
-            .or_fault("checking the ledger")?;
+        let sent = outbox::was_sent(conn, head.push_seq - 1, head.last_batch.as_deref())?;
         if !own && !sent {
             if head.push_seq >= 0 && head.push_seq < confirmed {
                 return Err(went_back("it has forgotten batches that it had acknowledged"));

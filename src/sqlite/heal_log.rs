@@ -1,0 +1,53 @@
+//! The key log as the service writes and reads it itself: after a comparison, and to judge one key.
+
+use super::fault::OrFault;
+use super::value;
+use crate::error::Result;
+use crate::model::{Key, Table};
+use rusqlite::{Connection, ToSql};
+
+const WHAT: &str = "looking at the key log";
+
+/// Logs a key as changed at the smallest time: it was written while capture was bare, nobody knows when.
+pub fn append(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
+    let columns: Vec<String> = (1..=key.0.len()).map(|i| format!("k{i}")).collect();
+    let marks: Vec<String> = (2..=key.0.len() + 1).map(|i| format!("?{i}")).collect();
+    let sql = format!(
+        "insert into tidewater_log (tbl, op, at, {}) values (?1, 'U', 0, {})",
+        columns.join(", "),
+        marks.join(", ")
+    );
+    let mut params: Vec<&dyn ToSql> = vec![&table.name];
+    params.extend(key.0.iter().map(|v| v as &dyn ToSql));
+    tx.prepare_cached(&sql)
+        .and_then(|mut s| s.execute(params.as_slice()))
+        .or_fault(WHAT)?;
+    Ok(())
+}
+
+/// Whether a key has a logged, queued or noted change.
+pub fn is_dirty(conn: &Connection, table: &Table, key: &Key) -> Result<bool> {
+    let pk = key.encode();
+    let queued: bool = conn
+        .prepare_cached(
+            "select exists (select 1 from tidewater_outbox where tbl = ?1 and pk = ?2 \
+             and status <> 'synced') \
+             or exists (select 1 from tidewater_note where tbl = ?1 and pk = ?2)",
+        )
+        .and_then(|mut s| s.query_row([&table.name, &pk], |r| r.get(0)))
+        .or_fault(WHAT)?;
+    if queued {
+        return Ok(true);
+    }
+    let mut s = conn
+        .prepare_cached("select * from tidewater_log where tbl = ?1")
+        .or_fault(WHAT)?;
+    let first_key = s.column_index("k1").or_fault(WHAT)?;
+    let mut rows = s.query([&table.name]).or_fault(WHAT)?;
+    while let Some(r) = rows.next().or_fault(WHAT)? {
+        if value::key(r, first_key, table.key.len()).or_fault(WHAT)? == *key {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

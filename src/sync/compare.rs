@@ -1,0 +1,172 @@
+//! Both sides of a table compared row by row, in pages, with bounded memory.
+//!
+//! Serves three callers: `verify` counts, a truncated or newly tracked table leaves notes, and a table
+//! whose capture was bare queues what was written meanwhile. Server rows are listed in the server's
+//! order and looked up here by key; then local keys in SQLite's order are looked up there. No order
+//! is shared, so none can differ.
+
+use super::device::Device;
+use crate::error::Result;
+use crate::model::{Key, Row};
+use crate::remote::{Fetched, Remote, Tracked};
+use crate::report::{Progress, VerifyTable};
+use crate::sqlite::fault::OrFault;
+use crate::sqlite::local::{Local, count, set_heal};
+use crate::sqlite::{app_row, heal_log, notes, state};
+
+const WHAT: &str = "comparing a table";
+
+/// Rows of a page.
+const PAGE: usize = 500;
+
+/// One key on both sides.
+struct Pair {
+    key: Key,
+    here: Option<Row>,
+    there: Option<Row>,
+    /// Whether this device's token has seen what is there.
+    seen: bool,
+}
+
+impl Pair {
+    fn agrees(&self) -> bool {
+        match (&self.here, &self.there) {
+            (None, None) => true,
+            (Some(a), Some(b)) => b.agrees_with(a),
+            _ => false,
+        }
+    }
+}
+
+/// Walks over all keys of both sides; `visit` gets a page of pairs at a time.
+async fn walk<R: Remote>(
+    device: &mut Device<R>,
+    t: &Tracked,
+    mut visit: impl FnMut(&mut Local, &[Pair]) -> Result<()>,
+) -> Result<()> {
+    let (id, token) = (device.id()?, state::token(device.local.conn())?);
+    let bytes = device.config.download.page_bytes_max;
+    let mut after: Option<Key> = None;
+    let mut both = 0_u64;
+    loop {
+        let page = device.remote.list(&id, &token, t, after.as_ref(), PAGE, bytes).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.clone());
+        let pairs = page
+            .into_iter()
+            .map(|f| pair(&device.local, t, f))
+            .collect::<Result<Vec<_>>>()?;
+        both += pairs.iter().filter(|p| p.here.is_some()).count() as u64;
+        visit(&mut device.local, &pairs)?;
+    }
+    if count(device.local.conn(), &t.table.name)? == both {
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let (keys, last) =
+            app_row::keys(device.local.conn(), &t.table, after.as_deref(), PAGE).or_fault(WHAT)?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        after = last;
+        let keys: Vec<Key> = keys.into_iter().filter(|k| !k.has_null()).collect();
+        let (_, found) = device.remote.fetch(&id, &token, t, &keys).await?;
+        let pairs = found
+            .into_iter()
+            .filter(|f| f.version.as_ref().is_none_or(|v| v.row.is_none()))
+            .map(|f| pair(&device.local, t, f))
+            .collect::<Result<Vec<_>>>()?;
+        visit(&mut device.local, &pairs)?;
+    }
+}
+
+fn pair(local: &Local, t: &Tracked, f: Fetched) -> Result<Pair> {
+    Ok(Pair {
+        here: app_row::read(local.conn(), &t.table, &f.key).or_fault(WHAT)?,
+        there: f.version.and_then(|v| v.row),
+        key: f.key,
+        seen: f.seen,
+    })
+}
+
+/// Leaves a note for every key that differs: once it is clean, it is fetched by key.
+pub async fn leave_notes<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> {
+    let name = t.table.name.clone();
+    walk(device, t, |local, pairs| {
+        let tx = local.begin()?;
+        let base = notes::intern(&tx, &state::token(&tx)?)?;
+        for p in pairs.iter().filter(|p| !p.agrees()) {
+            notes::leave(&tx, &name, &p.key.encode(), base)?;
+        }
+        tx.commit().or_fault(WHAT)
+    })
+    .await
+}
+
+/// Queues what was written while capture was bare, then trusts capture again.
+///
+/// A row that is there, seen, and gone here was deleted meanwhile; one that was never seen or never
+/// installed is left to the feed. What differs is queued with the smallest time: where it was not
+/// concurrent it applies whatever its time, and where it was, a row that only looks older must not win.
+pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> {
+    let table = t.table.clone();
+    let mut found = 0_u64;
+    walk(device, t, |local, pairs| {
+        let tx = local.begin()?;
+        for p in pairs.iter().filter(|p| !p.agrees()) {
+            let noted = notes::find(&tx, &table.name, &p.key.encode())?.is_some();
+            if p.here.is_none() && (!p.seen || noted) {
+                continue;
+            }
+            heal_log::append(&tx, &table, &p.key)?;
+            found += 1;
+        }
+        tx.commit().or_fault(WHAT)
+    })
+    .await?;
+    set_heal(device.local.conn(), &t.table.name, false)?;
+    tracing::warn!(
+        code = "SYNC-009",
+        table = t.table.name,
+        rows = found,
+        "capture was bare after a schema change; what was written meanwhile is queued"
+    );
+    Ok(())
+}
+
+/// Counts what differs.
+pub async fn verify<R: Remote>(
+    device: &mut Device<R>,
+    t: &Tracked,
+    progress: &dyn Progress,
+) -> Result<VerifyTable> {
+    let name = t.table.name.clone();
+    let mut out = VerifyTable {
+        name: name.clone(),
+        local: count(device.local.conn(), &name)?,
+        ..VerifyTable::default()
+    };
+    walk(device, t, |local, pairs| {
+        for p in pairs {
+            out.remote += u64::from(p.there.is_some());
+            if p.agrees() {
+                continue;
+            }
+            let dirty = heal_log::is_dirty(local.conn(), &t.table, &p.key)?;
+            if dirty || !p.seen {
+                out.in_flight += 1;
+            } else if p.here.is_none() {
+                out.missing_local += 1;
+            } else if p.there.is_none() {
+                out.missing_remote += 1;
+            } else {
+                out.different += 1;
+            }
+        }
+        progress.advance(pairs.len() as u64);
+        Ok(())
+    })
+    .await?;
+    Ok(out)
+}

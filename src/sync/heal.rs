@@ -1,0 +1,76 @@
+//! Capture installed, and installed again after the app changed its schema.
+//!
+//! A migration that rebuilds a table drops the triggers with it and nothing is logged meanwhile. From
+//! then until the table was compared with the remote, all its keys count as dirty.
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::sqlite::capture;
+use crate::sqlite::fault::OrFault;
+use crate::sqlite::introspect::{self, Introspection, TrackSettings};
+use crate::sqlite::local::{Local, Tx, load_tables, schema_version, set_heal, store_tables};
+use crate::sqlite::state;
+
+/// What to track, from the configuration; `tables` replaces the configured globs where it is not empty.
+pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
+    TrackSettings {
+        include: if tables.is_empty() { config.local.tables.clone() } else { tables.to_vec() },
+        exclude: config.local.exclude.clone(),
+        privacy: config
+            .tables
+            .iter()
+            .map(|(name, t)| (name.clone(), (t.privacy, t.redact.clone())))
+            .collect(),
+    }
+}
+
+/// Installs capture for the tables found; rows of tables that were not tracked before are queued.
+/// Returns the tables whose triggers were missing though they were tracked.
+pub fn install(tx: &Tx<'_>, found: &Introspection) -> Result<Vec<String>> {
+    let before: Vec<String> = load_tables(tx)?.into_iter().map(|k| k.table.name).collect();
+    let installed = capture::install(tx, &found.tables)?;
+    store_tables(tx, &found.tables)?;
+    for t in &found.tables {
+        if !before.contains(&t.name) {
+            capture::snapshot_rows(tx, t)?;
+        }
+    }
+    let bare: Vec<String> = installed
+        .changed
+        .into_iter()
+        .filter(|t| before.contains(t))
+        .collect();
+    for t in &bare {
+        set_heal(tx, t, true)?;
+    }
+    for warning in installed.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Read after our own statements: they move it too.
+    state::set_number(tx, "schema_version", schema_version(tx)?)?;
+    Ok(bare)
+}
+
+/// Looks at the schema again and reinstalls capture. Tables that vanished are only left out: a missing
+/// table never means deleted rows.
+pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
+    let chosen: Vec<String> = state::get(local.conn(), "chosen_tables")?
+        .and_then(|t| serde_json::from_str(&t).ok())
+        .unwrap_or_default();
+    let tx = local.begin()?;
+    let found = introspect::tables(&tx, &settings(config, &chosen))?;
+    let before = load_tables(&tx)?;
+    for k in &before {
+        if !found.tables.iter().any(|t| t.name == k.table.name) {
+            tracing::warn!(
+                code = "SYNC-009",
+                table = k.table.name,
+                "the table is gone from the app's schema; its rows on the remote stay"
+            );
+        }
+    }
+    let bare = install(&tx, &found)?;
+    tx.commit().or_fault("installing capture again")?;
+    tracing::warn!(tables = bare.len(), "the app changed its schema; capture was installed again");
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! `init`: capture in the file, a configuration where there is none, the workspace where it is in reach.
+//!
+//! Everything local is one transaction. Safe to run again: what is there stays, what is missing is made.
+
+use super::connect;
+use super::device::{Device, now_ms};
+use super::heal;
+use super::ops::{InitOptions, InitOutcome};
+use crate::config::{Config, template};
+use crate::error::{Code, Error, Result};
+use crate::report::{InitReport, InitTable, Progress, Skipped};
+use crate::sqlite::capture;
+use crate::sqlite::fault::OrFault;
+use crate::sqlite::introspect::{self, Introspection};
+use crate::sqlite::local::{Local, Tx, count, load_tables, migrations_sql};
+use crate::sqlite::state;
+use std::path::Path;
+use std::time::Instant;
+
+/// See `ops::init`.
+pub async fn init(
+    config: &Config,
+    opts: &InitOptions,
+    progress: &dyn Progress,
+) -> Result<InitOutcome> {
+    let started = Instant::now();
+    let mut local = Local::open(config.path()?)?;
+    if opts.dry_run {
+        return dry_run(config, opts, &local).map(InitOutcome::DryRun);
+    }
+    progress.begin("installing capture", None);
+    let found = install(config, opts, &mut local)?;
+    progress.end();
+    if config.source.is_none() {
+        write_config(config)?;
+    }
+    let report = report(&local, &found, started)?;
+    if let Err(e) = contact(config, local, progress).await {
+        if !e.is_offline() {
+            return Err(e);
+        }
+        tracing::warn!(
+            code = e.code.as_str(),
+            error = %e.message,
+            "the remote is out of reach; what needs it is done at first contact"
+        );
+    }
+    Ok(InitOutcome::Done(InitReport {
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(0),
+        ..report
+    }))
+}
+
+/// Installs capture; returns what is tracked.
+pub fn install(config: &Config, opts: &InitOptions, local: &mut Local) -> Result<Introspection> {
+    let chosen = if opts.tables.is_empty() {
+        stored_choice(local)?
+    } else {
+        opts.tables.clone()
+    };
+    let settings = heal::settings(config, &chosen);
+    let tx = local.begin()?;
+    let found = introspect::tables(&tx, &settings)?;
+    Local::migrate(&tx)?;
+    name_device(&tx, &config.device.name)?;
+    if !chosen.is_empty() {
+        let json = serde_json::to_string(&chosen).unwrap_or_default();
+        state::set(&tx, "chosen_tables", &json)?;
+    }
+    let bare = heal::install(&tx, &found)?;
+    tx.commit().or_fault("installing capture")?;
+    for t in bare {
+        tracing::warn!(table = t, "capture was missing; the table is compared at the next contact");
+    }
+    Ok(found)
+}
+
+/// The choice of an earlier `init --tables`.
+fn stored_choice(local: &Local) -> Result<Vec<String>> {
+    if !local.is_initialised()? {
+        return Ok(Vec::new());
+    }
+    Ok(state::get(local.conn(), "chosen_tables")?
+        .and_then(|t| serde_json::from_str(&t).ok())
+        .unwrap_or_default())
+}
+
+/// Gives the device its id once, and its present name.
+pub fn name_device(tx: &Tx<'_>, name: &str) -> Result<()> {
+    if state::get(tx, "device_id")?.is_none() {
+        state::set(tx, "device_id", &ulid::Ulid::generate().to_string())?;
+        state::set_number(tx, "initialised_at", now_ms())?;
+    }
+    state::set(tx, "device_name", name)
+}
+
+fn dry_run(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<(String, String)>> {
+    let found = introspect::tables(local.conn(), &heal::settings(config, &opts.tables))?;
+    let mut out: Vec<(String, String)> = Vec::new();
+    if !local.is_initialised()? {
+        out.extend(migrations_sql().into_iter().map(|sql| ("sqlite".into(), sql)));
+    }
+    for t in &found.tables {
+        let triggers = capture::trigger_sql(t);
+        out.extend(triggers.into_iter().map(|t| ("sqlite".to_owned(), t.sql)));
+    }
+    let remote = connect::dry_run(config, &found.tables);
+    out.extend(remote.into_iter().map(|sql| ("postgres".into(), sql)));
+    Ok(out)
+}
+
+fn write_config(config: &Config) -> Result<()> {
+    let path = Path::new(crate::config::FILE_NAME);
+    if path.exists() {
+        return Ok(());
+    }
+    template::write_new(path, &template::render(config))
+}
+
+/// What was installed, for the report.
+pub fn report(local: &Local, found: &Introspection, started: Instant) -> Result<InitReport> {
+    let tables = found
+        .tables
+        .iter()
+        .map(|t| {
+            Ok(InitTable {
+                name: t.name.clone(),
+                rows: count(local.conn(), &t.name)?,
+                columns: t.columns.len() as u64,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(InitReport {
+        device: crate::sqlite::inspect::device(local.conn())?,
+        tables,
+        skipped: found
+            .skipped
+            .iter()
+            .map(|s| Skipped {
+                name: s.name.clone(),
+                reason: if s.remedy.is_empty() {
+                    s.reason.clone()
+                } else {
+                    format!("{}; {}", s.reason, s.remedy)
+                },
+            })
+            .collect(),
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(0),
+    })
+}
+
+/// Makes workspace and mirrors where the remote is in reach.
+async fn contact(config: &Config, local: Local, progress: &dyn Progress) -> Result<()> {
+    if config.remote.conn.is_none() {
+        tracing::warn!("no remote is configured yet; set [remote] url");
+        return Ok(());
+    }
+    progress.begin("preparing the workspace", None);
+    let remote = connect::remote(config)?;
+    let mut device = Device::new(local, remote, config.clone())?;
+    let prepared = device.prepare().await;
+    progress.end();
+    prepared?;
+    if let Some(e) = device.refused.first() {
+        let untouched = load_tables(device.local.conn())?
+            .iter()
+            .filter(|k| k.mirror.is_some())
+            .count();
+        if untouched == 0 {
+            return Err(e.clone());
+        }
+    }
+    let refused = device.refused.len();
+    if refused > 0 {
+        device.report_problems(None)?;
+        tracing::warn!(tables = refused, "some tables are not mirrored; see `tidewater status`");
+    }
+    Ok(())
+}
+
+/// Waits until the app's file and at least one table to track are there, then initialises.
+pub async fn wait_and_init(
+    config: &Config,
+    stop: &tokio_util::sync::CancellationToken,
+) -> Result<bool> {
+    let mut told = false;
+    loop {
+        match ready(config) {
+            Ok(true) => {
+                init(config, &InitOptions::default(), &crate::report::NoProgress).await?;
+                return Ok(true);
+            }
+            Ok(false) => {}
+            Err(e) if e.code == Code::LocalUnusable => {}
+            Err(e) => return Err(e),
+        }
+        if !told {
+            tracing::info!("waiting for the app's file and its tables");
+            told = true;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
+        }
+    }
+}
+
+fn ready(config: &Config) -> Result<bool> {
+    let path = config.path()?;
+    if !path.exists() {
+        return Ok(false);
+    }
+    let local = Local::open(path)?;
+    let found = introspect::tables(local.conn(), &heal::settings(config, &[]))?;
+    Ok(!found.tables.is_empty())
+}
+
+/// The error of a command that needs a remote where none is configured.
+pub fn no_tables() -> Error {
+    Error::new(
+        Code::CannotTrack,
+        "the workspace has no tables",
+        "run `tidewater init` on a device that has the data",
+    )
+}
