@@ -66,6 +66,22 @@ impl Code {
         }
     }
 
+    /// From the code's text.
+    pub fn parse(text: &str) -> Option<Code> {
+        use Code::{
+            AnotherInstance, Batch, CannotTrack, Clock, Configuration, Conflict, Connection,
+            FileCopied, InvalidPayload, LocalUnusable, MassDelete, MissingPrivilege, RemoteNotUsable,
+            RemoteWentBack, RetriesExhausted, SchemasDiffer,
+        };
+        [
+            Connection, Batch, Conflict, RetriesExhausted, InvalidPayload, Clock, RemoteWentBack,
+            FileCopied, SchemasDiffer, AnotherInstance, MissingPrivilege, LocalUnusable,
+            Configuration, CannotTrack, MassDelete, RemoteNotUsable,
+        ]
+        .into_iter()
+        .find(|c| c.as_str() == text)
+    }
+
     /// The exit code of a command that ends with this error.
     pub fn exit_code(self) -> u8 {
         match self {

@@ -1,0 +1,172 @@
+//! One sync at once: everything that was committed before it began is sent, and the feed is read to
+//! its end.
+
+use super::device::{Device, now_ms};
+use super::{lock, ops::NowOptions, pull, push};
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::remote::Remote;
+use crate::report::{ErrorReport, NowReport, Progress};
+use crate::sqlite::local::Local;
+use crate::sqlite::{outbox, request};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How long a request waits for a service that is busy, unless told.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What another process may ask of the service.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub struct Request {
+    /// Send.
+    pub push: bool,
+    /// Receive.
+    pub pull: bool,
+    /// Ignore waiting times.
+    pub force: bool,
+}
+
+/// The service's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Done.
+    Done(NowReport),
+    /// Not done: the error and its exit code.
+    Failed(ErrorReport, u8),
+}
+
+/// One sync of a device that this process holds.
+pub async fn sync<R: Remote>(
+    device: &mut Device<R>,
+    request: &Request,
+    stop: &CancellationToken,
+    progress: &dyn Progress,
+) -> Result<NowReport> {
+    let started = Instant::now();
+    let mut report = NowReport::default();
+    device.claim_all()?;
+    device.prepare_if_needed().await?;
+    let mut lost = false;
+    // The second turn sends what a comparison queued; the third is for what that met.
+    for turn in 0..3 {
+        if request.push {
+            let (ready, _) = outbox::waiting(device.local.conn(), now_ms())?;
+            progress.begin("sending", Some(ready));
+            let pushed = push::drain(device, request.force && turn == 0, stop, progress).await;
+            progress.end();
+            let pushed = pushed?;
+            report.uploaded += pushed.uploaded;
+            report.failed += pushed.failed;
+            lost |= pushed.lost > 0;
+            if !request.pull {
+                report.conflicts += pushed.conflicts;
+            }
+        }
+        // What lost must see the winner, even when only a push was asked for.
+        if request.pull || lost {
+            progress.begin("receiving", None);
+            let pulled = pull::drain(device, pull::beside_app(), stop, progress).await;
+            progress.end();
+            let pulled = pulled?;
+            report.downloaded += pulled.downloaded;
+            report.failed += pulled.failed;
+            if request.pull {
+                report.conflicts += pulled.conflicts;
+            }
+        }
+        if !request.push || stop.is_cancelled() || !outbox::log_waits(device.local.conn())? {
+            break;
+        }
+        device.claim_all()?;
+    }
+    report.pending = outbox::waiting(device.local.conn(), now_ms())?.1;
+    report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
+    Ok(report)
+}
+
+/// See `ops::now`: through the running service if there is one, else by itself.
+pub async fn now(
+    config: &Config,
+    opts: &NowOptions,
+    force: bool,
+    progress: &dyn Progress,
+) -> Result<NowReport> {
+    let request = Request {
+        push: opts.push || !opts.pull,
+        pull: opts.pull || !opts.push,
+        force,
+    };
+    let patience = opts.timeout.unwrap_or(PATIENCE);
+    let work = by_either(config, &request, progress);
+    match tokio::time::timeout(patience, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::new(
+            Code::Connection,
+            format!("not finished within {} s", patience.as_secs_f32()),
+            "nothing is lost; give it more with --timeout, or look at `tidewater status`",
+        )),
+    }
+}
+
+async fn by_either(
+    config: &Config,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<NowReport> {
+    let path = config.path()?.to_owned();
+    // The file first: a wrong path must not leave a lock folder behind.
+    let mut local = Local::open(&path)?;
+    local.require_initialised()?;
+    let mut asked: Option<i64> = None;
+    loop {
+        match lock::take(&path, false)? {
+            Ok(_held) => {
+                // The service that was asked is gone: take the request back and do it here.
+                if let Some(id) = asked {
+                    request::forget(&mut local, id)?;
+                }
+                let remote = super::connect::remote(config)?;
+                let mut device = Device::new(local, remote, config.clone())?;
+                let done = sync(&mut device, request, &CancellationToken::new(), progress).await;
+                device.report_problems(done.as_ref().err())?;
+                return done;
+            }
+            Err(holder) => {
+                if holder.service && asked.is_none() {
+                    let json = serde_json::to_string(request).unwrap_or_default();
+                    asked = Some(request::ask(&mut local, &json, now_ms())?);
+                }
+            }
+        }
+        if let Some(id) = asked
+            && let Some(text) = request::answered(&local, id)?
+        {
+            request::forget(&mut local, id)?;
+            return read_answer(&text);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn read_answer(text: &str) -> Result<NowReport> {
+    match serde_json::from_str(text) {
+        Ok(Answer::Done(report)) => Ok(report),
+        Ok(Answer::Failed(e, _)) => Err(error_of(&e)),
+        Err(_) => Err(Error::new(
+            Code::AnotherInstance,
+            "the running service is of another version",
+            "restart it with this version",
+        )),
+    }
+}
+
+/// An error that the service told as a document.
+fn error_of(e: &ErrorReport) -> Error {
+    let code = Code::parse(&e.error.code).unwrap_or(Code::Batch);
+    let mut out = Error::new(code, e.error.message.clone(), e.error.remedy.clone());
+    out.table.clone_from(&e.error.table);
+    out
+}

@@ -1,0 +1,276 @@
+//! `run`: the device kept in sync for as long as the process lives.
+//!
+//! One task, two timers, and a look at `data_version` every 50 ms: a commit of the app wakes it, and so
+//! does a request or a `pause` of another process, for both are commits too. A burst of commits is
+//! waited out for a moment, so that it travels in few batches.
+
+use super::device::{Device, now_ms};
+use super::lock;
+use super::now::{self, Answer, Request};
+use super::retry::Probe;
+use super::{connect, init};
+use crate::config::Config;
+use crate::error::{Code, Disposition, Error, Result};
+use crate::remote::Remote;
+use crate::report::{ErrorReport, NoProgress};
+use crate::sqlite::local::Local;
+use crate::sqlite::{inbox, notes, outbox, request, state};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How often the file is looked at: 0.25 % of a core.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A burst of commits is over after this much quiet ...
+const QUIET: Duration = Duration::from_millis(150);
+
+/// ... and is not waited out for longer than this.
+const BURST: Duration = Duration::from_secs(1);
+
+/// Probes of a remote that is out of reach are never further apart, so that a queue drains soon after
+/// its return.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+
+/// How often the retention is applied.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Rows of one step of the retention.
+const PRUNE_SLICE: i64 = 1_000;
+
+/// See `ops::run`.
+pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result<()> {
+    if init && !init::wait_and_init(config, &stop).await? {
+        return Ok(());
+    }
+    let path = config.path()?.to_owned();
+    let local = Local::open(&path)?;
+    local.require_initialised()?;
+    let _held = match lock::take(&path, true)? {
+        Ok(held) => held,
+        Err(holder) => return Err(lock::taken(&path, holder)),
+    };
+    let mut local = Some(local);
+    tracing::info!(
+        device = config.device.name,
+        schema = config.remote.schema,
+        "tidewater is running"
+    );
+    loop {
+        let opened = match local.take() {
+            Some(l) => l,
+            None => Local::open(&path).and_then(|l| l.require_initialised().map(|()| l))?,
+        };
+        let remote = connect::remote(config)?;
+        let device = Device::new(opened, remote, config.clone())?;
+        match Service::new(device).live(&stop).await {
+            Ok(()) => {
+                tracing::info!("tidewater stopped");
+                return Ok(());
+            }
+            // The file was replaced under us: open what is there now.
+            Err(e) if e.code == Code::LocalUnusable && e.disposition == Some(Disposition::Reconnect) => {
+                tracing::warn!(code = e.code.as_str(), error = %e.message, "opening the file again");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+struct Service<R> {
+    device: Device<R>,
+    probe: Probe,
+    /// The last error, told once.
+    last_error: Option<(Code, String)>,
+    /// Not before then, unless something wakes it.
+    not_before: Option<Instant>,
+    next_push: Instant,
+    next_pull: Instant,
+    next_prune: Instant,
+    data_version: i64,
+    /// A burst of commits: when it began, when it last grew.
+    burst: Option<(Instant, Instant)>,
+}
+
+impl<R: Remote> Service<R> {
+    fn new(device: Device<R>) -> Self {
+        let retry = &device.config.retry;
+        let now = Instant::now();
+        Service {
+            probe: Probe::new(retry.base_delay, retry.max_delay.min(PROBE_MAX)),
+            device,
+            last_error: None,
+            not_before: None,
+            next_push: now,
+            next_pull: now,
+            next_prune: now + Duration::from_secs(10),
+            data_version: -1,
+            burst: None,
+        }
+    }
+
+    /// Lives until `stop`, or until the file cannot be used any more.
+    async fn live(mut self, stop: &CancellationToken) -> Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = tick.tick() => {}
+            }
+            match self.turn(stop).await {
+                Ok(()) => {}
+                Err(e) if busy(&e) => tracing::debug!(error = %e.message, "the file is busy"),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// One look: requests first, then what woke us, then the timers.
+    async fn turn(&mut self, stop: &CancellationToken) -> Result<()> {
+        self.watch()?;
+        self.answer_requests(stop).await?;
+        if state::paused(self.device.local.conn())? {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let (push, pull) = (self.push_is_due(now)?, now >= self.next_pull);
+        if (push || pull) && self.not_before.is_none_or(|t| now >= t) {
+            self.device.local.still_there()?;
+            let work = Request {
+                push,
+                pull,
+                force: false,
+            };
+            let done = now::sync(&mut self.device, &work, stop, &NoProgress).await;
+            self.settle(push, pull, done.map(|_| ()))?;
+        }
+        if now >= self.next_prune {
+            self.prune()?;
+        }
+        Ok(())
+    }
+
+    /// Notices commits of others.
+    fn watch(&mut self) -> Result<()> {
+        let version = self.device.local.data_version()?;
+        if version == self.data_version {
+            return Ok(());
+        }
+        self.data_version = version;
+        let now = Instant::now();
+        if outbox::log_waits(self.device.local.conn())? {
+            let began = self.burst.map_or(now, |(b, _)| b);
+            self.burst = Some((began, now));
+        }
+        Ok(())
+    }
+
+    fn push_is_due(&self, now: Instant) -> Result<bool> {
+        if let Some((began, grew)) = self.burst
+            && (now - grew >= QUIET || now - began >= BURST)
+        {
+            return Ok(true);
+        }
+        if now >= self.next_push {
+            return Ok(true);
+        }
+        // An entry whose waiting time is over.
+        Ok(outbox::next_due(self.device.local.conn())?
+            .is_some_and(|due| due > 0 && due <= now_ms())
+            && self.not_before.is_none())
+    }
+
+    /// Plans the next turn after a sync, and tells an error once.
+    fn settle(&mut self, push: bool, pull: bool, done: Result<()>) -> Result<()> {
+        let now = Instant::now();
+        let config = &self.device.config;
+        if push {
+            self.burst = None;
+            self.next_push = now + config.upload.poll_interval;
+        }
+        if pull {
+            self.next_pull = now + config.download.poll_interval;
+        }
+        match done {
+            Ok(()) => {
+                self.not_before = None;
+                self.probe.reset();
+                if self.last_error.take().is_some() {
+                    tracing::info!("the remote is in reach again");
+                }
+                self.device.forget_prepared();
+                self.device.report_problems(None)
+            }
+            Err(e) if e.code == Code::LocalUnusable => Err(e),
+            Err(e) => {
+                let wait = self.probe.next();
+                self.not_before = Some(now + wait);
+                self.next_push = now + wait;
+                self.next_pull = now + wait;
+                let told = (e.code, e.message.clone());
+                if self.last_error.as_ref() != Some(&told) {
+                    tracing::warn!(
+                        code = e.code.as_str(),
+                        table = e.table,
+                        error = %e.message,
+                        remedy = %e.remedy,
+                        "syncing failed; changes queue here and it is tried again"
+                    );
+                    self.last_error = Some(told);
+                    self.device.report_problems(Some(&e))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what other processes asked for, even when paused or waiting.
+    async fn answer_requests(&mut self, stop: &CancellationToken) -> Result<()> {
+        while let Some((id, text)) = request::next(&self.device.local)? {
+            let done = match serde_json::from_str::<Request>(&text) {
+                Ok(work) => now::sync(&mut self.device, &work, stop, &NoProgress).await,
+                Err(_) => Err(Error::new(
+                    Code::AnotherInstance,
+                    "the running service does not know this request",
+                    "restart the service with the newer version",
+                )),
+            };
+            let answer = match &done {
+                Ok(report) => Answer::Done(report.clone()),
+                Err(e) => Answer::Failed(ErrorReport::from(e), e.code.exit_code()),
+            };
+            let json = serde_json::to_string(&answer).unwrap_or_default();
+            request::answer(&mut self.device.local, id, &json, now_ms())?;
+            self.settle(true, true, done.map(|_| ()))?;
+        }
+        Ok(())
+    }
+
+    /// Applies the retention in slices between which the app gets its turn.
+    fn prune(&mut self) -> Result<()> {
+        self.next_prune = Instant::now() + PRUNE_EVERY;
+        let days = |d: u32| now_ms() - i64::from(d) * 86_400_000;
+        let retention = &self.device.config.retention;
+        let (synced, conflicts) = (days(retention.synced_days), days(retention.conflict_days));
+        loop {
+            let tx = self.device.local.begin()?;
+            let n = inbox::prune(&tx, synced, conflicts, PRUNE_SLICE)?;
+            if n == 0 {
+                notes::prune_bases(&tx)?;
+            }
+            tx.commit().map_err(|e| crate::sqlite::fault::fault(e, "applying the retention"))?;
+            if n == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Whether the app simply holds the lock for long: tried again at the next look.
+fn busy(e: &Error) -> bool {
+    e.code == Code::LocalUnusable && e.disposition == Some(Disposition::RetryNow)
+}
