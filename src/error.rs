@@ -70,13 +70,26 @@ impl Code {
     pub fn parse(text: &str) -> Option<Code> {
         use Code::{
             AnotherInstance, Batch, CannotTrack, Clock, Configuration, Conflict, Connection,
-            FileCopied, InvalidPayload, LocalUnusable, MassDelete, MissingPrivilege, RemoteNotUsable,
-            RemoteWentBack, RetriesExhausted, SchemasDiffer,
+            FileCopied, InvalidPayload, LocalUnusable, MassDelete, MissingPrivilege,
+            RemoteNotUsable, RemoteWentBack, RetriesExhausted, SchemasDiffer,
         };
         [
-            Connection, Batch, Conflict, RetriesExhausted, InvalidPayload, Clock, RemoteWentBack,
-            FileCopied, SchemasDiffer, AnotherInstance, MissingPrivilege, LocalUnusable,
-            Configuration, CannotTrack, MassDelete, RemoteNotUsable,
+            Connection,
+            Batch,
+            Conflict,
+            RetriesExhausted,
+            InvalidPayload,
+            Clock,
+            RemoteWentBack,
+            FileCopied,
+            SchemasDiffer,
+            AnotherInstance,
+            MissingPrivilege,
+            LocalUnusable,
+            Configuration,
+            CannotTrack,
+            MassDelete,
+            RemoteNotUsable,
         ]
         .into_iter()
         .find(|c| c.as_str() == text)

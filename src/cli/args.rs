@@ -307,6 +307,7 @@ impl Cli {
     /// What these arguments say over the configuration.
     pub fn overrides(&self) -> Overrides {
         Overrides {
+            no_file: false,
             config: self.global.config.clone(),
             db: self.global.db.clone(),
             remote: self.global.remote.clone(),

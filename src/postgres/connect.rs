@@ -16,10 +16,7 @@ pub fn connect(conn: &Conn, device: &str, options: Options) -> Result<PgRemote> 
         .dbname(&conn.dbname)
         .connect_timeout(conn.connect_timeout)
         .keepalives(true)
-        .application_name(format!(
-            "tidewater/{} {device}",
-            env!("CARGO_PKG_VERSION")
-        ));
+        .application_name(format!("tidewater/{} {device}", env!("CARGO_PKG_VERSION")));
     if let Some(password) = &conn.password {
         pg.password(password.expose());
     }

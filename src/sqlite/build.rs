@@ -16,23 +16,26 @@ pub fn create(local: &mut Local, tables: &[Table], user_version: i64) -> Result<
         .conn
         .pragma_update(None, "journal_mode", "wal")
         .or_fault("creating the file")?;
-    let tx = local.begin()?;
-    for t in tables {
-        guarded(&tx, &t.sql).map_err(|e| rejected(t, &e))?;
-        for index in &t.indexes {
-            guarded(&tx, index).map_err(|e| rejected(t, &e))?;
-        }
-    }
-    tx.pragma_update(None, "user_version", user_version)
+    local
+        .conn
+        .authorizer(Some(only_tables_and_indexes))
         .or_fault("creating the file")?;
-    tx.commit().or_fault("creating the file")
+    let made = tables.iter().try_for_each(|t| make(&local.conn, t));
+    local
+        .conn
+        .authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
+        .or_fault("creating the file")?;
+    made?;
+    local
+        .conn
+        .pragma_update(None, "user_version", user_version)
+        .or_fault("creating the file")
 }
 
-fn guarded(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
-    conn.authorizer(Some(only_tables_and_indexes))?;
-    let done = conn.execute_batch(sql);
-    conn.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
-    done
+fn make(conn: &Connection, t: &Table) -> Result<()> {
+    std::iter::once(&t.sql)
+        .chain(&t.indexes)
+        .try_for_each(|sql| conn.execute_batch(sql).map_err(|e| rejected(t, &e)))
 }
 
 /// What a CREATE TABLE or CREATE INDEX does to the catalogue is allowed; nothing else is.
@@ -55,7 +58,9 @@ fn only_tables_and_indexes(context: AuthContext<'_>) -> Authorization {
             Authorization::Allow
         }
         AuthAction::Update { table_name, .. } if catalogue(table_name) => Authorization::Allow,
-        AuthAction::Function { function_name } if !function_name.eq_ignore_ascii_case("load_extension") => {
+        AuthAction::Function { function_name }
+            if !function_name.eq_ignore_ascii_case("load_extension") =>
+        {
             Authorization::Allow
         }
         _ => Authorization::Deny,
@@ -76,7 +81,11 @@ pub fn fast(local: &Local) -> Result<()> {
     local
         .conn
         .pragma_update(None, "cache_size", -65_536)
-        .and_then(|()| local.conn.pragma_update(None, "wal_autocheckpoint", 100_000))
+        .and_then(|()| {
+            local
+                .conn
+                .pragma_update(None, "wal_autocheckpoint", 100_000)
+        })
         .and_then(|()| local.conn.pragma_update(None, "synchronous", "normal"))
         .or_fault("filling the file")
 }

@@ -54,6 +54,8 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
         })
         .or_fault(WHAT)?;
     check_schema(&tx)?;
+    // Inside our own write lock no statement of the app is under way, so no candidate is in use.
+    super::capture::prune_candidates(&tx)?;
     if !waiting {
         return Ok(Claimed::default());
     }

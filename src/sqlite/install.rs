@@ -36,6 +36,7 @@ impl<'a> Slice<'a> {
     /// Raises the guard and learns what is dirty; `None` where the key log is too long for that.
     pub fn begin(tx: &'a Connection, slicing: Slicing) -> Result<Option<Self>> {
         check_schema(tx)?;
+        super::capture::prune_candidates(tx)?;
         let tables: HashMap<String, Known> = load_tables(tx)?
             .into_iter()
             .map(|k| (k.table.name.clone(), k))

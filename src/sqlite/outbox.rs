@@ -274,8 +274,10 @@ pub fn was_sent(conn: &Connection, seq: i64, key: Option<&str>) -> Result<bool> 
 
 /// Whether the key log holds anything.
 pub fn log_waits(conn: &Connection) -> Result<bool> {
-    conn.query_row("select exists (select 1 from tidewater_log)", [], |r| r.get(0))
-        .or_fault(WHAT)
+    conn.query_row("select exists (select 1 from tidewater_log)", [], |r| {
+        r.get(0)
+    })
+    .or_fault(WHAT)
 }
 
 /// What an acknowledgement came to.
@@ -415,6 +417,18 @@ fn refuse(
         result.failed.push((item.table.clone(), code));
     }
     Ok(())
+}
+
+/// The change keys of all failed entries.
+pub fn failed_keys(conn: &Connection) -> Result<Vec<String>> {
+    let mut s = conn
+        .prepare_cached(
+            "select change_key from tidewater_outbox where status = 'failed' order by id",
+        )
+        .or_fault(WHAT)?;
+    s.query_map([], |r| r.get(0))
+        .and_then(Iterator::collect)
+        .or_fault(WHAT)
 }
 
 /// Failed entries go back to pending; `keys` empty means all. Returns their ids.

@@ -8,7 +8,7 @@ use super::device::{Device, now_ms};
 use super::init;
 use super::ops::InitOptions;
 use super::pull;
-use crate::config::{Config, FILE_NAME, Overrides, template};
+use crate::config::{Config, FILE_NAME, Overrides};
 use crate::error::{Code, Error, Result};
 use crate::model::Table;
 use crate::remote::Remote;
@@ -54,16 +54,13 @@ pub async fn clone(
     }
     let (config_file, existing) = config_place(config_path.as_deref(), file)?;
     let overrides = Overrides {
+        no_file: !existing,
         config: existing.then(|| config_file.clone()),
         db: Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned())),
         remote,
         schema,
     };
-    let config = if existing {
-        Config::load(&overrides)?
-    } else {
-        Config::load_without_file(&overrides)?
-    };
+    let config = Config::load(&overrides)?;
     if let Some(folder) = file.parent().filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| {
             Error::new(
@@ -90,7 +87,7 @@ pub async fn clone(
         )
     })?;
     if !existing {
-        template::write_new(&config_file, &template::render(&config))?;
+        init::write_config(&config, &config_file)?;
     }
     Ok(InitReport {
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(0),
@@ -107,7 +104,10 @@ fn config_place(named: Option<&Path>, file: &Path) -> Result<(PathBuf, bool)> {
             let path = folder.join(FILE_NAME);
             if path.exists() {
                 return Err(refused(
-                    format!("{} exists already and may belong to another device", path.display()),
+                    format!(
+                        "{} exists already and may belong to another device",
+                        path.display()
+                    ),
                     "name a configuration with --config, or another folder for the file",
                 ));
             }

@@ -49,7 +49,10 @@ async fn walk<R: Remote>(
     let mut after: Option<Key> = None;
     let mut both = 0_u64;
     loop {
-        let page = device.remote.list(&id, &token, t, after.as_ref(), PAGE, bytes).await?;
+        let page = device
+            .remote
+            .list(&id, &token, t, after.as_ref(), PAGE, bytes)
+            .await?;
         let Some(last) = page.last() else { break };
         after = Some(last.key.clone());
         let pairs = page

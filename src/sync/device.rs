@@ -162,7 +162,9 @@ impl<R: Remote> Device<R> {
     /// asked yet.
     pub async fn prepare_if_needed(&mut self) -> Result<()> {
         let never = state::identity(self.local.conn())?.is_none();
-        let missing = load_tables(self.local.conn())?.iter().any(|k| k.mirror.is_none());
+        let missing = load_tables(self.local.conn())?
+            .iter()
+            .any(|k| k.mirror.is_none());
         if never || (missing && !self.prepared) {
             self.prepare().await?;
         }
@@ -183,7 +185,9 @@ impl<R: Remote> Device<R> {
         let lsn = u64::try_from(state::number(conn, "insert_lsn")?).unwrap_or(0);
         let token = state::token(conn)?;
         if head.insert_lsn < lsn || head.snapshot.xmax() < token.last.xmax() {
-            return Err(went_back("its log or its transactions are behind what was seen before"));
+            return Err(went_back(
+                "its log or its transactions are behind what was seen before",
+            ));
         }
         let confirmed = state::number(conn, "confirmed")?;
         let chain = state::get(conn, "chain_key")?;
@@ -191,7 +195,9 @@ impl<R: Remote> Device<R> {
         let sent = outbox::was_sent(conn, head.push_seq - 1, head.last_batch.as_deref())?;
         if !own && !sent {
             if head.push_seq >= 0 && head.push_seq < confirmed {
-                return Err(went_back("it has forgotten batches that it had acknowledged"));
+                return Err(went_back(
+                    "it has forgotten batches that it had acknowledged",
+                ));
             }
             return Ok(Verdict::Copied);
         }
@@ -230,7 +236,10 @@ impl<R: Remote> Device<R> {
         if offset.abs() > OFFSET_SHOWN {
             problems.push(Problem {
                 code: Code::Clock.as_str().into(),
-                message: format!("this device's clock is {} s off the server's", -offset / 1000),
+                message: format!(
+                    "this device's clock is {} s off the server's",
+                    -offset / 1000
+                ),
                 remedy: "set the clock; edits are stamped with the corrected time meanwhile".into(),
             });
         }
@@ -277,5 +286,7 @@ fn check_identity(known: &crate::remote::Identity, now: &crate::remote::Identity
     if known == now {
         return Ok(());
     }
-    Err(went_back("it is another server, timeline, database or workspace"))
+    Err(went_back(
+        "it is another server, timeline, database or workspace",
+    ))
 }

@@ -14,7 +14,11 @@ use crate::sqlite::state;
 /// What to track, from the configuration; `tables` replaces the configured globs where it is not empty.
 pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
     TrackSettings {
-        include: if tables.is_empty() { config.local.tables.clone() } else { tables.to_vec() },
+        include: if tables.is_empty() {
+            config.local.tables.clone()
+        } else {
+            tables.to_vec()
+        },
         exclude: config.local.exclude.clone(),
         privacy: config
             .tables
@@ -71,6 +75,9 @@ pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
     }
     let bare = install(&tx, &found)?;
     tx.commit().or_fault("installing capture again")?;
-    tracing::warn!(tables = bare.len(), "the app changed its schema; capture was installed again");
+    tracing::warn!(
+        tables = bare.len(),
+        "the app changed its schema; capture was installed again"
+    );
     Ok(())
 }

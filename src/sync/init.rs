@@ -6,7 +6,8 @@ use super::connect;
 use super::device::{Device, now_ms};
 use super::heal;
 use super::ops::{InitOptions, InitOutcome};
-use crate::config::{Config, template};
+use crate::config::Config;
+use crate::config::template::{self, Template};
 use crate::error::{Code, Error, Result};
 use crate::report::{InitReport, InitTable, Progress, Skipped};
 use crate::sqlite::capture;
@@ -32,7 +33,7 @@ pub async fn init(
     let found = install(config, opts, &mut local)?;
     progress.end();
     if config.source.is_none() {
-        write_config(config)?;
+        write_config(config, Path::new(crate::config::FILE_NAME))?;
     }
     let report = report(&local, &found, started)?;
     if let Err(e) = contact(config, local, progress).await {
@@ -70,7 +71,10 @@ pub fn install(config: &Config, opts: &InitOptions, local: &mut Local) -> Result
     let bare = heal::install(&tx, &found)?;
     tx.commit().or_fault("installing capture")?;
     for t in bare {
-        tracing::warn!(table = t, "capture was missing; the table is compared at the next contact");
+        tracing::warn!(
+            table = t,
+            "capture was missing; the table is compared at the next contact"
+        );
     }
     Ok(found)
 }
@@ -98,23 +102,37 @@ fn dry_run(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<(St
     let found = introspect::tables(local.conn(), &heal::settings(config, &opts.tables))?;
     let mut out: Vec<(String, String)> = Vec::new();
     if !local.is_initialised()? {
-        out.extend(migrations_sql().into_iter().map(|sql| ("sqlite".into(), sql)));
+        out.extend(
+            migrations_sql()
+                .into_iter()
+                .map(|sql| ("sqlite".into(), sql)),
+        );
     }
-    for t in &found.tables {
-        let triggers = capture::trigger_sql(t);
-        out.extend(triggers.into_iter().map(|t| ("sqlite".to_owned(), t.sql)));
-    }
+    let triggers = capture::wanted(local.conn(), &found.tables)?;
+    out.extend(triggers.into_iter().map(|t| ("sqlite".to_owned(), t.sql)));
     let remote = connect::dry_run(config, &found.tables);
     out.extend(remote.into_iter().map(|sql| ("postgres".into(), sql)));
     Ok(out)
 }
 
-fn write_config(config: &Config) -> Result<()> {
-    let path = Path::new(crate::config::FILE_NAME);
-    if path.exists() {
+/// Writes what was set by flags and environment into a new configuration; one that exists is left alone.
+pub fn write_config(config: &Config, file: &Path) -> Result<()> {
+    if file.exists() {
         return Ok(());
     }
-    template::write_new(path, &template::render(config))
+    let text = Template {
+        path: template::path_from(file, config.path()?),
+        tables: config.local.tables.clone(),
+        exclude: config.local.exclude.clone(),
+        device: Some(config.device.name.clone()),
+        url: None,
+        schema: Some(config.remote.schema.clone()),
+    };
+    let text = match &config.remote.conn {
+        Some(conn) => text.with_conn(conn),
+        None => text,
+    };
+    template::write_new(file, &text)
 }
 
 /// What was installed, for the report.
@@ -173,7 +191,10 @@ async fn contact(config: &Config, local: Local, progress: &dyn Progress) -> Resu
     let refused = device.refused.len();
     if refused > 0 {
         device.report_problems(None)?;
-        tracing::warn!(tables = refused, "some tables are not mirrored; see `tidewater status`");
+        tracing::warn!(
+            tables = refused,
+            "some tables are not mirrored; see `tidewater status`"
+        );
     }
     Ok(())
 }

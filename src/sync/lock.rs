@@ -65,7 +65,8 @@ pub fn take(db: &Path, service: bool) -> Result<std::result::Result<Held, Holder
         }
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
-            file.read_to_string(&mut text).map_err(|e| unusable(db, &e))?;
+            file.read_to_string(&mut text)
+                .map_err(|e| unusable(db, &e))?;
             let mut words = text.split_whitespace();
             Ok(Err(Holder {
                 pid: words.next().and_then(|w| w.parse().ok()),

@@ -3,14 +3,22 @@
 //! The command line knows nothing else of the engine. Each takes the configuration, opens what it
 //! needs, and returns the document of its command or the error that ends it.
 
+use super::device::{Device, now_ms};
+use super::{compare, connect, init as initialise, lock, now as syncing, service};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::model::Key;
+use crate::remote::Remote;
 use crate::report::{
-    ConflictsReport, InitReport, ModeReport, NowReport, Progress, QueueReport, ResultsReport,
-    RowStatus, StatusReport, VerifyReport,
+    Circuit, ConflictsReport, InitReport, ItemResult, Mode, ModeReport, NoProgress, NowReport,
+    Progress, QueueReport, RemoteStatus, ResultsReport, RowStatus, Service, StatusReport, Time,
+    VerifyReport,
 };
+use crate::sqlite::inspect::{self, Which};
+use crate::sqlite::local::Local;
+use crate::sqlite::{conflicts as conflict_table, outbox, state};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// What `init` was asked for.
@@ -53,108 +61,281 @@ pub struct QueueFilter {
     pub limit: usize,
 }
 
-fn unbuilt<T>(what: &str) -> Result<T> {
-    Err(Error::new(
-        Code::Configuration,
-        format!("`{what}` is not built yet"),
-        "use a version that has it",
-    ))
+/// How long `status` waits for the remote.
+const GLANCE: Duration = Duration::from_secs(3);
+
+/// Conflicts of a list.
+const CONFLICTS: usize = 500;
+
+/// The initialised file of a configuration.
+fn open(config: &Config) -> Result<Local> {
+    let local = Local::open(config.path()?)?;
+    local.require_initialised()?;
+    Ok(local)
 }
 
 /// `init`.
 pub async fn init(
-    _config: &Config,
-    _opts: &InitOptions,
-    _progress: &dyn Progress,
+    config: &Config,
+    opts: &InitOptions,
+    progress: &dyn Progress,
 ) -> Result<InitOutcome> {
-    unbuilt("init")
+    initialise::init(config, opts, progress).await
 }
 
 /// `run`; ends when `stop` is cancelled and the batch in hand is finished.
-pub async fn run(_config: &Config, _init: bool, _stop: CancellationToken) -> Result<()> {
-    unbuilt("run")
+pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result<()> {
+    service::run(config, init, stop).await
 }
 
 /// `now`.
-pub async fn now(
-    _config: &Config,
-    _opts: &NowOptions,
-    _progress: &dyn Progress,
-) -> Result<NowReport> {
-    unbuilt("now")
+pub async fn now(config: &Config, opts: &NowOptions, progress: &dyn Progress) -> Result<NowReport> {
+    syncing::now(config, opts, false, progress).await
 }
 
 /// `status`.
-pub async fn status(_config: &Config) -> Result<StatusReport> {
-    unbuilt("status")
+pub async fn status(config: &Config) -> Result<StatusReport> {
+    let local = open(config)?;
+    let overview = inspect::overview(local.conn(), Time::now())?;
+    let holder = lock::holder(config.path()?).filter(|h| h.service);
+    let service = Service {
+        running: holder.is_some(),
+        pid: holder.and_then(|h| h.pid),
+    };
+    let id = state::device_id(local.conn())?;
+    let offset = state::number(local.conn(), "clock_offset_ms")?;
+    let remote = glance(config, &id, offset).await;
+    let circuit = if remote.reachable {
+        Circuit::Closed
+    } else {
+        Circuit::Open
+    };
+    Ok(overview.into_report(service, remote, circuit))
+}
+
+/// A short look at the remote; whatever fails only means that it is not in reach.
+async fn glance(config: &Config, id: &str, offset: i64) -> RemoteStatus {
+    let mut out = RemoteStatus {
+        reachable: false,
+        server_version: None,
+        schema: config.remote.schema.clone(),
+        latency_ms: None,
+        clock_offset_ms: None,
+    };
+    let Ok(remote) = connect::remote(config) else {
+        return out;
+    };
+    // The first answer carries the login; the second one alone is the latency.
+    if let Ok(Ok(head)) = tokio::time::timeout(GLANCE, remote.head(id)).await {
+        out.reachable = true;
+        out.server_version = Some(head.server_version);
+        out.clock_offset_ms = Some(offset);
+        let started = Instant::now();
+        if let Ok(Ok(head)) = tokio::time::timeout(GLANCE, remote.head(id)).await {
+            let latency = started.elapsed();
+            out.latency_ms = Some((latency.as_secs_f64() * 1e4).round() / 10.0);
+            let half = i64::try_from(latency.as_millis() / 2).unwrap_or(0);
+            out.clock_offset_ms = Some(head.now_ms - now_ms() + half);
+        }
+    }
+    out
 }
 
 /// `status TABLE KEY...`.
-pub fn row_status(_config: &Config, _table: &str, _key: &[String]) -> Result<RowStatus> {
-    unbuilt("status")
+pub fn row_status(config: &Config, table: &str, key: &[String]) -> Result<RowStatus> {
+    let local = open(config)?;
+    let key: Key = inspect::parse_key(local.conn(), table, key)?;
+    inspect::row_status(local.conn(), table, &key)
 }
 
 /// `queue`.
-pub fn queue(_config: &Config, _filter: &QueueFilter) -> Result<QueueReport> {
-    unbuilt("queue")
+pub fn queue(config: &Config, filter: &QueueFilter) -> Result<QueueReport> {
+    let local = open(config)?;
+    let which = if filter.errors {
+        Which::Errors
+    } else {
+        Which::All
+    };
+    inspect::queue(local.conn(), which, filter.limit, Time::now())
+}
+
+/// What became of entries, by their change keys; an entry that is gone was folded or discarded.
+fn results(local: &Local, keys: &[String]) -> Result<ResultsReport> {
+    let mut report = ResultsReport::default();
+    for key in keys {
+        if let Some(item) = inspect::queue_item(local.conn(), key)? {
+            report.results.push(ItemResult {
+                key: key.clone(),
+                table: item.table,
+                pk: item.pk,
+                outcome: if item.status == "uploading" {
+                    "pending".into()
+                } else {
+                    item.status
+                },
+                error: item.error,
+            });
+        }
+    }
+    Ok(report)
+}
+
+/// The keys that were named, which must exist in the queue as failed; without any, all failed ones.
+fn failed_keys(local: &Local, keys: &[String]) -> Result<Vec<String>> {
+    if keys.is_empty() {
+        return outbox::failed_keys(local.conn());
+    }
+    for key in keys {
+        if inspect::queue_item(local.conn(), key)?.is_none() {
+            return Err(Error::new(
+                Code::Configuration,
+                format!("there is no item {key} in the queue"),
+                "list failed items with `tidewater queue --errors`",
+            ));
+        }
+    }
+    Ok(keys.to_vec())
 }
 
 /// `retry`; without keys, all failed items.
-pub async fn retry(_config: &Config, _keys: &[String], _force: bool) -> Result<ResultsReport> {
-    unbuilt("retry")
+pub async fn retry(config: &Config, keys: &[String], force: bool) -> Result<ResultsReport> {
+    let mut local = open(config)?;
+    let keys = failed_keys(&local, keys)?;
+    if keys.is_empty() {
+        return Ok(ResultsReport::default());
+    }
+    outbox::retry_failed(&mut local, &keys, force)?;
+    match syncing::now(config, &NowOptions::default(), force, &NoProgress).await {
+        Ok(_) => {}
+        // The items wait and are tried as soon as the remote is there.
+        Err(e) if e.is_offline() => {
+            tracing::warn!(code = e.code.as_str(), error = %e.message, "the items wait")
+        }
+        Err(e) => return Err(e),
+    }
+    results(&local, &keys)
 }
 
 /// `discard`.
-pub async fn discard(_config: &Config, _keys: &[String]) -> Result<ResultsReport> {
-    unbuilt("discard")
+pub async fn discard(config: &Config, keys: &[String]) -> Result<ResultsReport> {
+    let mut local = open(config)?;
+    let keys = failed_keys(&local, keys)?;
+    let mut report = results(&local, &keys)?;
+    let done = outbox::discard(&mut local, &keys, now_ms())?;
+    for r in &mut report.results {
+        if done.contains(&r.key) {
+            r.outcome = "discarded".into();
+        }
+    }
+    if !done.is_empty() {
+        // The row returns to the remote's state: its note is fetched now, or at the next contact.
+        let pull = NowOptions {
+            pull: true,
+            ..NowOptions::default()
+        };
+        match syncing::now(config, &pull, false, &NoProgress).await {
+            Ok(_) => {}
+            Err(e) if e.is_offline() || e.code == Code::Configuration => {
+                tracing::warn!(code = e.code.as_str(), error = %e.message, "the row returns to the remote's state at the next contact");
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(report)
+}
+
+/// Pauses or resumes through the file itself; a running service sees the commit.
+fn set_paused(config: &Config, paused: bool) -> Result<ModeReport> {
+    let mut local = open(config)?;
+    let tx = local.begin()?;
+    state::set(&tx, "paused", if paused { "1" } else { "0" })?;
+    tx.commit()
+        .map_err(|e| crate::sqlite::fault::fault(e, "storing the mode"))?;
+    Ok(ModeReport {
+        mode: if paused { Mode::Paused } else { Mode::Online },
+    })
 }
 
 /// `pause`.
-pub fn pause(_config: &Config) -> Result<ModeReport> {
-    unbuilt("pause")
+pub fn pause(config: &Config) -> Result<ModeReport> {
+    set_paused(config, true)
 }
 
 /// `resume`.
-pub fn resume(_config: &Config) -> Result<ModeReport> {
-    unbuilt("resume")
+pub fn resume(config: &Config) -> Result<ModeReport> {
+    set_paused(config, false)
 }
 
 /// `conflicts`.
-pub fn conflicts(_config: &Config) -> Result<ConflictsReport> {
-    unbuilt("conflicts")
+pub fn conflicts(config: &Config) -> Result<ConflictsReport> {
+    inspect::conflicts(open(config)?.conn(), CONFLICTS)
 }
 
 /// `conflicts show ID`.
-pub fn conflict(_config: &Config, _id: &str) -> Result<ConflictsReport> {
-    unbuilt("conflicts show")
+pub fn conflict(config: &Config, id: &str) -> Result<ConflictsReport> {
+    let local = open(config)?;
+    Ok(ConflictsReport {
+        conflicts: vec![inspect::conflict(local.conn(), id)?],
+        total: 1,
+    })
 }
 
 /// `conflicts restore ID`.
-pub fn restore(_config: &Config, _id: &str) -> Result<ConflictsReport> {
-    unbuilt("conflicts restore")
+pub fn restore(config: &Config, id: &str) -> Result<ConflictsReport> {
+    let mut local = open(config)?;
+    let id = inspect::conflict(local.conn(), id)?.id;
+    conflict_table::restore(&mut local, &id)?;
+    conflict(config, &id)
 }
 
 /// `conflicts ack ID...`; without ids, all of them.
-pub fn acknowledge(_config: &Config, _ids: &[String]) -> Result<ConflictsReport> {
-    unbuilt("conflicts ack")
+pub fn acknowledge(config: &Config, ids: &[String]) -> Result<ConflictsReport> {
+    inspect::mark_seen(open(config)?.conn(), ids)
 }
 
 /// `clone`.
 pub async fn clone(
-    _config_path: Option<PathBuf>,
-    _remote: Option<String>,
-    _schema: Option<String>,
-    _file: &Path,
-    _progress: &dyn Progress,
+    config_path: Option<PathBuf>,
+    remote: Option<String>,
+    schema: Option<String>,
+    file: &Path,
+    progress: &dyn Progress,
 ) -> Result<InitReport> {
-    unbuilt("clone")
+    super::clone::clone(config_path, remote, schema, file, progress).await
 }
 
 /// `verify`; without tables, all of them.
 pub async fn verify(
-    _config: &Config,
-    _tables: &[String],
-    _progress: &dyn Progress,
+    config: &Config,
+    tables: &[String],
+    progress: &dyn Progress,
 ) -> Result<VerifyReport> {
-    unbuilt("verify")
+    let local = open(config)?;
+    let mut device = Device::new(local, connect::remote(config)?, config.clone())?;
+    device.prepare_if_needed().await?;
+    for name in tables {
+        if !device.tables.iter().any(|t| t.table.name == *name) {
+            return Err(Error::new(
+                Code::Configuration,
+                "the table is not tracked on both sides",
+                "see the tracked tables with `tidewater status`",
+            )
+            .on_table(name));
+        }
+    }
+    let mut report = VerifyReport {
+        identical: true,
+        tables: Vec::new(),
+    };
+    for t in device.tables.clone() {
+        if !tables.is_empty() && !tables.contains(&t.table.name) {
+            continue;
+        }
+        progress.begin(&t.table.name, None);
+        let table = compare::verify(&mut device, &t, progress).await?;
+        progress.end();
+        report.identical &= table.is_identical();
+        report.tables.push(table);
+    }
+    Ok(report)
 }

@@ -46,7 +46,11 @@ impl Pulled {
                 id = c.id,
                 kind = c.kind.as_str(),
                 policy = c.policy.as_str(),
-                winner = if c.winner == crate::model::Side::Local { "local" } else { "remote" },
+                winner = if c.winner == crate::model::Side::Local {
+                    "local"
+                } else {
+                    "remote"
+                },
                 "conflict decided; the loser is kept"
             );
         }
@@ -176,8 +180,15 @@ async fn truncated<R: Remote>(device: &mut Device<R>, page: &Page) -> Result<()>
 
 /// Tables whose capture was bare are compared, and what was written meanwhile is queued.
 async fn heal_tables<R: Remote>(device: &mut Device<R>) -> Result<()> {
-    for k in load_tables(device.local.conn())?.into_iter().filter(|k| k.heal) {
-        let tracked = device.tables.iter().find(|t| t.table.name == k.table.name).cloned();
+    for k in load_tables(device.local.conn())?
+        .into_iter()
+        .filter(|k| k.heal)
+    {
+        let tracked = device
+            .tables
+            .iter()
+            .find(|t| t.table.name == k.table.name)
+            .cloned();
         if let Some(t) = tracked {
             compare::heal(device, &t).await?;
         }

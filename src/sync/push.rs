@@ -88,7 +88,11 @@ pub async fn drain<R: Remote>(
                 for (table, code) in &done.failed {
                     tracing::warn!(code, table, "a change was refused and is parked");
                 }
-                tracing::debug!(items = batch.items.len(), uploaded = done.uploaded, "batch sent");
+                tracing::debug!(
+                    items = batch.items.len(),
+                    uploaded = done.uploaded,
+                    "batch sent"
+                );
                 pushed.add(&done, conflicts);
                 progress.advance(batch.items.len() as u64);
                 if full {
@@ -132,7 +136,10 @@ pub async fn drain<R: Remote>(
 
 /// A table whose schema differs stops by itself; the others go on.
 fn stop_table<R: Remote>(device: &mut Device<R>, e: &Error) -> Result<()> {
-    let Some(table) = e.table.clone().filter(|t| device.tables.iter().any(|k| k.table.name == *t))
+    let Some(table) = e
+        .table
+        .clone()
+        .filter(|t| device.tables.iter().any(|k| k.table.name == *t))
     else {
         return Err(e.clone());
     };
@@ -162,7 +169,11 @@ async fn send<R: Remote>(device: &mut Device<R>, batch: &Batch) -> Result<PushAn
             return Err(e);
         }
         tracing::debug!(attempt, error = %e.message, "sending the same batch again");
-        let pause = retry::delay(Duration::from_millis(20), Duration::from_millis(500), attempt);
+        let pause = retry::delay(
+            Duration::from_millis(20),
+            Duration::from_millis(500),
+            attempt,
+        );
         tokio::time::sleep(pause).await;
     }
 }

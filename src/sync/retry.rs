@@ -68,7 +68,10 @@ mod tests {
         for attempt in 1..40 {
             let bound = base * 2_u32.pow(attempt.min(9) - 1);
             let d = delay(base, cap, attempt);
-            assert!(d <= bound.min(cap) + Duration::from_millis(1), "{attempt}: {d:?}");
+            assert!(
+                d <= bound.min(cap) + Duration::from_millis(1),
+                "{attempt}: {d:?}"
+            );
         }
         let mut probe = Probe::new(base, Duration::from_secs(8));
         assert!((0..1000).all(|_| probe.next() <= Duration::from_secs(9)));

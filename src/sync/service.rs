@@ -68,7 +68,10 @@ pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result
                 return Ok(());
             }
             // The file was replaced under us: open what is there now.
-            Err(e) if e.code == Code::LocalUnusable && e.disposition == Some(Disposition::Reconnect) => {
+            Err(e)
+                if e.code == Code::LocalUnusable
+                    && e.disposition == Some(Disposition::Reconnect) =>
+            {
                 tracing::warn!(code = e.code.as_str(), error = %e.message, "opening the file again");
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
@@ -262,7 +265,8 @@ impl<R: Remote> Service<R> {
             if n == 0 {
                 notes::prune_bases(&tx)?;
             }
-            tx.commit().map_err(|e| crate::sqlite::fault::fault(e, "applying the retention"))?;
+            tx.commit()
+                .map_err(|e| crate::sqlite::fault::fault(e, "applying the retention"))?;
             if n == 0 {
                 return Ok(());
             }
