@@ -20,14 +20,9 @@ pub fn connect(conn: &Conn, device: &str, options: Options) -> Result<PgRemote> 
     if let Some(password) = &conn.password {
         pg.password(password.expose());
     }
+    pg.ssl_mode(tls::mode(conn));
     match conn.ssl {
-        SslMode::Disable => {
-            pg.ssl_mode(tokio_postgres::config::SslMode::Disable);
-            PgRemote::new(pg, tokio_postgres::NoTls, options)
-        }
-        SslMode::VerifyFull => {
-            pg.ssl_mode(tokio_postgres::config::SslMode::Require);
-            PgRemote::new(pg, tls::connector(conn)?, options)
-        }
+        SslMode::Disable => PgRemote::new(conn, pg, tokio_postgres::NoTls, options),
+        SslMode::VerifyFull => PgRemote::new(conn, pg, tls::connector(conn)?, options),
     }
 }

@@ -60,11 +60,18 @@ pub struct PgRemote {
     schema: String,
     deadline: Duration,
     connect_timeout: Duration,
+    /// For explaining a certificate that is refused.
+    conn: crate::config::Conn,
 }
 
 impl PgRemote {
     /// Prepares the pool; nothing is connected yet.
-    pub fn new<T>(config: tokio_postgres::Config, tls: T, options: Options) -> Result<Self>
+    fn new<T>(
+        conn: &crate::config::Conn,
+        config: tokio_postgres::Config,
+        tls: T,
+        options: Options,
+    ) -> Result<Self>
     where
         T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>
             + Clone
@@ -103,6 +110,7 @@ impl PgRemote {
             schema: options.schema,
             deadline: options.statement_timeout,
             connect_timeout: options.connect_timeout,
+            conn: conn.clone(),
         })
     }
 
@@ -111,6 +119,9 @@ impl PgRemote {
         match self.pool.get().await {
             Ok(object) => Ok(Session::new(object, self.deadline)),
             Err(PoolError::Backend(e)) => {
+                if let Some(error) = tls::explain(&e, &self.conn) {
+                    return Err(error.with_disposition(Disposition::Reconnect));
+                }
                 let mut error = fault::fault(&e, "connecting to the remote");
                 // Whatever a server says before the login is done, no item is at fault.
                 if error.code != Code::RemoteNotUsable {

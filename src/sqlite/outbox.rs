@@ -12,6 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::{ChangeKey, Key, Op, Policy, Row};
 use crate::remote::{Batch, Item, Outcome, Refusal};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
 
 const WHAT: &str = "working the outbox";
 
@@ -312,15 +313,19 @@ pub fn acknowledge(
 ) -> Result<Acknowledged> {
     let mut result = Acknowledged::default();
     let tx = local.begin()?;
+    let entries = entries_of(&tx, batch.seq)?;
     for (item, outcome) in batch.items.iter().zip(outcomes) {
+        let Some(entry) = entries.get(item.change.as_str()) else {
+            continue;
+        };
         match outcome {
             Outcome::Applied | Outcome::Same | Outcome::Lost => {
                 tx.prepare_cached(
                     "update tidewater_outbox set status = 'synced', payload = null, batch = null, \
                      synced_at = ?2, error_code = null, sqlstate = null, error = null, remedy = null \
-                     where change_key = ?1 and batch = ?3",
+                     where id = ?1",
                 )
-                .and_then(|mut s| s.execute(params![item.change.as_str(), retry.now_ms, batch.seq]))
+                .and_then(|mut s| s.execute(params![entry.id, retry.now_ms]))
                 .or_fault(WHAT)?;
                 if *outcome == Outcome::Lost {
                     result.lost += 1;
@@ -328,7 +333,7 @@ pub fn acknowledge(
                     result.uploaded += 1;
                 }
             }
-            Outcome::Refused(refusal) => refuse(&tx, batch, item, refusal, retry, &mut result)?,
+            Outcome::Refused(refusal) => refuse(&tx, entry, item, refusal, retry, &mut result)?,
         }
     }
     tx.execute("delete from tidewater_batch where seq = ?1", [batch.seq])
@@ -346,23 +351,51 @@ pub fn acknowledge(
     Ok(result)
 }
 
+/// An entry that is uploading.
+struct Entry {
+    id: i64,
+    attempts: u32,
+    base: i64,
+    known: bool,
+}
+
+/// The entries of a batch by their change keys.
+fn entries_of(tx: &Connection, seq: i64) -> Result<HashMap<String, Entry>> {
+    let mut s = tx
+        .prepare_cached(
+            "select change_key, id, attempts, base, known from tidewater_outbox \
+             where status = 'uploading' and batch = ?1",
+        )
+        .or_fault(WHAT)?;
+    s.query_map([seq], |r| {
+        let entry = Entry {
+            id: r.get(1)?,
+            attempts: r.get(2)?,
+            base: r.get(3)?,
+            known: r.get(4)?,
+        };
+        Ok((r.get(0)?, entry))
+    })
+    .and_then(Iterator::collect)
+    .or_fault(WHAT)
+}
+
 /// A refused entry: folds into a newer one of its row, waits, or is parked.
 fn refuse(
     tx: &Connection,
-    batch: &Batch,
+    entry: &Entry,
     item: &Item,
     refusal: &Refusal,
     retry: &Retry<'_>,
     result: &mut Acknowledged,
 ) -> Result<()> {
     let pk = item.key.encode();
-    let (id, attempts, base, known): (i64, u32, i64, bool) = tx
-        .query_row(
-            "select id, attempts, base, known from tidewater_outbox where change_key = ?1 and batch = ?2",
-            params![item.change.as_str(), batch.seq],
-            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
-        )
-        .or_fault(WHAT)?;
+    let &Entry {
+        id,
+        attempts,
+        base,
+        known,
+    } = entry;
     let newer: Option<i64> = tx
         .query_row(
             "select id from tidewater_outbox where tbl = ?1 and pk = ?2 and status = 'pending' limit 1",

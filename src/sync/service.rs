@@ -140,7 +140,7 @@ impl<R: Remote> Service<R> {
             return Ok(());
         }
         let now = Instant::now();
-        let (push, pull) = (self.push_is_due(now)?, now >= self.next_pull);
+        let (push, pull) = (self.push_is_due(now), now >= self.next_pull);
         if (push || pull) && self.not_before.is_none_or(|t| now >= t) {
             self.device.local.still_there()?;
             let work = Request {
@@ -172,19 +172,13 @@ impl<R: Remote> Service<R> {
         Ok(())
     }
 
-    fn push_is_due(&self, now: Instant) -> Result<bool> {
+    fn push_is_due(&self, now: Instant) -> bool {
         if let Some((began, grew)) = self.burst
             && (now - grew >= QUIET || now - began >= BURST)
         {
-            return Ok(true);
+            return true;
         }
-        if now >= self.next_push {
-            return Ok(true);
-        }
-        // An entry whose waiting time is over.
-        Ok(outbox::next_due(self.device.local.conn())?
-            .is_some_and(|due| due > 0 && due <= now_ms())
-            && self.not_before.is_none())
+        now >= self.next_push
     }
 
     /// Plans the next turn after a sync, and tells an error once.
@@ -206,6 +200,11 @@ impl<R: Remote> Service<R> {
                     tracing::info!("the remote is in reach again");
                 }
                 self.device.forget_prepared();
+                // An entry that waits for its next attempt is sent when it is due, not at the next poll.
+                if let Some(due) = outbox::next_due(self.device.local.conn())? {
+                    let wait = u64::try_from(due - now_ms()).unwrap_or(0).max(10);
+                    self.next_push = self.next_push.min(now + Duration::from_millis(wait));
+                }
                 self.device.report_problems(None)
             }
             Err(e) if e.code == Code::LocalUnusable => Err(e),
