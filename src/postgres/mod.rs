@@ -4,6 +4,7 @@
 //! No session state survives a unit of work: `set local` only, no named prepared statements, advisory
 //! locks of a transaction only. Every round trip has a deadline of its own.
 
+mod conflict_record;
 mod connect;
 mod decode;
 mod encode;

@@ -19,6 +19,7 @@ pub mod introspect;
 pub mod local;
 pub mod notes;
 pub mod outbox;
+pub mod queue;
 pub mod quote;
 pub mod request;
 pub mod skip;

@@ -7,7 +7,7 @@ use crate::remote::{Head, Hello, Remote, Tracked};
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
-use crate::sqlite::outbox;
+use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -77,7 +77,7 @@ impl<R: Remote> Device<R> {
     pub fn claim_all(&mut self) -> Result<usize> {
         let mut entries = 0;
         // Bounded by what was there at the start: an app that writes without pause cannot hold this up.
-        let mut rows_left = outbox::log_rows(self.local.conn())?;
+        let mut rows_left = queue::log_rows(self.local.conn())?;
         while rows_left > 0 {
             let limits = ClaimLimits {
                 log_rows: CLAIM_SLICE,
@@ -192,7 +192,7 @@ impl<R: Remote> Device<R> {
         let confirmed = state::number(conn, "confirmed")?;
         let chain = state::get(conn, "chain_key")?;
         let own = head.push_seq == confirmed && head.last_batch == chain;
-        let sent = outbox::was_sent(conn, head.push_seq - 1, head.last_batch.as_deref())?;
+        let sent = queue::was_sent(conn, head.push_seq - 1, head.last_batch.as_deref())?;
         if !own && !sent {
             if head.push_seq >= 0 && head.push_seq < confirmed {
                 return Err(went_back(
@@ -214,7 +214,7 @@ impl<R: Remote> Device<R> {
     /// This file was copied or restored (SYNC-008): take a new identity and keep what was not sent.
     pub async fn take_new_identity(&mut self) -> Result<()> {
         let former = self.id()?;
-        let id = outbox::take_new_identity(&mut self.local)?;
+        let id = queue::take_new_identity(&mut self.local)?;
         tracing::warn!(
             code = Code::FileCopied.as_str(),
             former,

@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
 use crate::report::{ErrorReport, NowReport, Progress};
 use crate::sqlite::local::Local;
-use crate::sqlite::{outbox, request};
+use crate::sqlite::{queue, request};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ pub async fn sync<R: Remote>(
     // The second turn sends what a comparison queued; the third is for what that met.
     for turn in 0..3 {
         if request.push {
-            let (ready, _) = outbox::waiting(device.local.conn(), now_ms())?;
+            let (ready, _) = queue::waiting(device.local.conn(), now_ms())?;
             progress.begin("sending", Some(ready));
             let pushed = push::drain(device, request.force && turn == 0, stop, progress).await;
             progress.end();
@@ -77,12 +77,12 @@ pub async fn sync<R: Remote>(
                 report.conflicts += pulled.conflicts;
             }
         }
-        if !request.push || stop.is_cancelled() || !outbox::log_waits(device.local.conn())? {
+        if !request.push || stop.is_cancelled() || !queue::log_waits(device.local.conn())? {
             break;
         }
         device.claim_all()?;
     }
-    report.pending = outbox::waiting(device.local.conn(), now_ms())?.1;
+    report.pending = queue::waiting(device.local.conn(), now_ms())?.1;
     report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
     Ok(report)
 }

@@ -11,6 +11,7 @@ use crate::remote::{Batch, PushAnswer, Remote};
 use crate::report::Progress;
 use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
+use crate::sqlite::queue;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +52,7 @@ pub async fn drain<R: Remote>(
     // The same answer twice means that nothing moves: a release that leads straight back here.
     let mut drifted = false;
     loop {
-        if outbox::log_waits(device.local.conn())? {
+        if queue::log_waits(device.local.conn())? {
             device.claim_all()?;
         }
         device.local.still_there()?;

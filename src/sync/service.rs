@@ -14,7 +14,7 @@ use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::Remote;
 use crate::report::{ErrorReport, NoProgress};
 use crate::sqlite::local::Local;
-use crate::sqlite::{inbox, notes, outbox, request, state};
+use crate::sqlite::{inbox, notes, queue, request, state};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -165,7 +165,7 @@ impl<R: Remote> Service<R> {
         }
         self.data_version = version;
         let now = Instant::now();
-        if outbox::log_waits(self.device.local.conn())? {
+        if queue::log_waits(self.device.local.conn())? {
             let began = self.burst.map_or(now, |(b, _)| b);
             self.burst = Some((began, now));
         }
@@ -201,7 +201,7 @@ impl<R: Remote> Service<R> {
                 }
                 self.device.forget_prepared();
                 // An entry that waits for its next attempt is sent when it is due, not at the next poll.
-                if let Some(due) = outbox::next_due(self.device.local.conn())? {
+                if let Some(due) = queue::next_due(self.device.local.conn())? {
                     let wait = u64::try_from(due - now_ms()).unwrap_or(0).max(10);
                     self.next_push = self.next_push.min(now + Duration::from_millis(wait));
                 }
