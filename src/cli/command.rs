@@ -23,6 +23,9 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
         });
     }
     let config = Config::load(&cli.overrides())?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     match cli.command {
         Command::Status {
             table: Some(table),
