@@ -38,6 +38,18 @@ pub fn next_batch(
     if let Some(batch) = under_way(&local.conn, policy)? {
         return Ok(Some(batch));
     }
+    // Looked at before the write lock is taken: an idle poll must not disturb the app.
+    let idle: bool = local
+        .conn
+        .query_row(
+            "select not exists (select 1 from tidewater_outbox where status = 'pending')",
+            [],
+            |r| r.get(0),
+        )
+        .or_fault(WHAT)?;
+    if idle {
+        return Ok(None);
+    }
     let due = if limits.force {
         i64::MAX
     } else {
@@ -268,12 +280,14 @@ pub fn acknowledge(
         };
         match outcome {
             Outcome::Applied | Outcome::Same | Outcome::Lost => {
+                // What lost is no longer queued either, and says so: it stands among the conflicts.
+                let lost = (*outcome == Outcome::Lost).then_some("SYNC-003");
                 tx.prepare_cached(
                     "update tidewater_outbox set status = 'synced', payload = null, batch = null, \
-                     synced_at = ?2, error_code = null, sqlstate = null, error = null, remedy = null \
+                     synced_at = ?2, error_code = ?3, sqlstate = null, error = null, remedy = null \
                      where id = ?1",
                 )
-                .and_then(|mut s| s.execute(params![entry.id, retry.now_ms]))
+                .and_then(|mut s| s.execute(params![entry.id, retry.now_ms, lost]))
                 .or_fault(WHAT)?;
                 if *outcome == Outcome::Lost {
                     result.lost += 1;

@@ -41,6 +41,9 @@ pub struct Device<R> {
     pub batch_cap: usize,
     /// Errors of single tables, until they are usable.
     pub refused: Vec<Error>,
+    /// Whether this device wrote to the workspace since its cursor was stored: the cursor is then
+    /// worth moving past its own rows, which every poll would look through otherwise.
+    pub wrote: bool,
     /// Whether the remote was prepared in this process.
     prepared: bool,
 }
@@ -57,6 +60,7 @@ impl<R: Remote> Device<R> {
             config,
             tables,
             refused: Vec::new(),
+            wrote: false,
             prepared: false,
         })
     }
@@ -250,6 +254,9 @@ impl<R: Remote> Device<R> {
                 message: "this file was copied or restored and got a new device id".into(),
                 remedy: "nothing to do; make copies with `tidewater clone`".into(),
             });
+        }
+        if state::problems_are(conn, &problems)? {
+            return Ok(());
         }
         let tx = self.local.begin()?;
         state::set_problems(&tx, &problems)?;

@@ -110,7 +110,7 @@ pub async fn drain<R: Remote>(
             continue;
         }
         truncated(device, &page).await?;
-        if idle(&page, &token) {
+        if !device.wrote && idle(&page, &token) {
             break;
         }
         if !page.head.flushed {
@@ -129,6 +129,7 @@ pub async fn drain<R: Remote>(
         };
         failpoint::hit("cursor_after_store");
         pulled.add(&applied);
+        device.wrote &= applied.stale || applied.claim_first || page.more;
         progress.advance(rows);
         if applied.claim_first {
             device.claim_all()?;

@@ -94,6 +94,7 @@ pub async fn drain<R: Remote>(
                     uploaded = done.uploaded,
                     "batch sent"
                 );
+                device.wrote |= done.uploaded > 0;
                 pushed.add(&done, conflicts);
                 progress.advance(batch.items.len() as u64);
                 if full {
