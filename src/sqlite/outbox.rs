@@ -281,13 +281,21 @@ pub fn acknowledge(
         match outcome {
             Outcome::Applied | Outcome::Same | Outcome::Lost => {
                 // What lost is no longer queued either, and says so: it stands among the conflicts.
-                let lost = (*outcome == Outcome::Lost).then_some("SYNC-003");
+                let (lost, why, remedy) = if *outcome == Outcome::Lost {
+                    (
+                        Some("SYNC-003"),
+                        Some("lost a conflict; the change is kept among the conflicts"),
+                        Some("see `tidewater conflicts`"),
+                    )
+                } else {
+                    (None, None, None)
+                };
                 tx.prepare_cached(
                     "update tidewater_outbox set status = 'synced', payload = null, batch = null, \
-                     synced_at = ?2, error_code = ?3, sqlstate = null, error = null, remedy = null \
+                     synced_at = ?2, error_code = ?3, sqlstate = null, error = ?4, remedy = ?5 \
                      where id = ?1",
                 )
-                .and_then(|mut s| s.execute(params![entry.id, retry.now_ms, lost]))
+                .and_then(|mut s| s.execute(params![entry.id, retry.now_ms, lost, why, remedy]))
                 .or_fault(WHAT)?;
                 if *outcome == Outcome::Lost {
                     result.lost += 1;
