@@ -203,7 +203,11 @@ impl<R: Remote> Device<R> {
                     "it has forgotten batches that it had acknowledged",
                 ));
             }
-            return Ok(Verdict::Copied);
+            return Ok(if head.push_seq < 0 && confirmed == 0 {
+                Verdict::Unregistered
+            } else {
+                Verdict::Copied
+            });
         }
         let offset = head.now_ms - (asked_at + now_ms()) / 2;
         let stored = state::number(conn, "clock_offset_ms")?;
@@ -213,6 +217,16 @@ impl<R: Remote> Device<R> {
             tx.commit().or_fault("storing the clock offset")?;
         }
         Ok(Verdict::Fine)
+    }
+
+    /// Acts on a verdict; whether what was read may be used.
+    pub async fn settle(&mut self, verdict: Verdict) -> Result<bool> {
+        match verdict {
+            Verdict::Fine => return Ok(true),
+            Verdict::Copied => self.take_new_identity().await?,
+            Verdict::Unregistered => self.prepare().await?,
+        }
+        Ok(false)
     }
 
     /// This file was copied or restored (SYNC-008): take a new identity and keep what was not sent.
@@ -276,6 +290,8 @@ pub enum Verdict {
     Fine,
     /// Another life of this file wrote to it (SYNC-008).
     Copied,
+    /// The workspace does not know this device yet.
+    Unregistered,
 }
 
 /// SYNC-007.

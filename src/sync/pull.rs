@@ -4,7 +4,7 @@
 //! business of `sqlite::apply` and of the push.
 
 use super::compare;
-use super::device::{Device, Verdict, now_ms};
+use super::device::{Device, now_ms};
 use crate::error::{Disposition, Result};
 use crate::failpoint;
 use crate::model::{Key, Token};
@@ -105,8 +105,8 @@ pub async fn drain<R: Remote>(
             Err(e) => return Err(e),
         };
         failpoint::hit("page_received");
-        if device.check_head(&page.head, asked_at)? == Verdict::Copied {
-            device.take_new_identity().await?;
+        let verdict = device.check_head(&page.head, asked_at)?;
+        if !device.settle(verdict).await? {
             continue;
         }
         truncated(device, &page).await?;
@@ -240,8 +240,9 @@ async fn fetch<R: Remote>(
     let id = device.id()?;
     let (head, rows) = device.remote.fetch(&id, &token, t, keys).await?;
     failpoint::hit("fetch_received");
-    if device.check_head(&head, asked_at)? == Verdict::Copied {
-        return device.take_new_identity().await;
+    let verdict = device.check_head(&head, asked_at)?;
+    if !device.settle(verdict).await? {
+        return Ok(());
     }
     if !head.flushed {
         device.remote.flush(&id).await?;
