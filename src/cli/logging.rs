@@ -3,6 +3,7 @@
 //! Our own lines alone grow with `-v`: drivers log statements and parameters, which are row values.
 
 use super::args::{Global, LogFormat};
+use super::progress::AboveBars;
 use super::style::Paint;
 use tracing_subscriber::EnvFilter;
 
@@ -10,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn start(global: &Global, service: bool) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter(global, service)))
-        .with_writer(std::io::stderr)
+        .with_writer(|| AboveBars)
         .with_ansi(Paint::stderr(global.color).on());
     let started = match global.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),

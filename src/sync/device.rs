@@ -4,6 +4,7 @@ use super::{compare, heal, preserve};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::{Head, Hello, Remote, Tracked};
+use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
@@ -78,7 +79,7 @@ impl<R: Remote> Device<R> {
 
     /// Claims everything that is in the key log now, in short slices. Returns how many entries it made.
     /// Where the schema moved, capture is installed again first.
-    pub fn claim_all(&mut self) -> Result<usize> {
+    pub fn claim_all(&mut self, progress: &dyn Progress) -> Result<usize> {
         let mut entries = 0;
         // Bounded by what was there at the start: an app that writes without pause cannot hold this up.
         let mut rows_left = queue::log_rows(self.local.conn())?;
@@ -92,6 +93,7 @@ impl<R: Remote> Device<R> {
                 Ok(done) if done.log_rows == 0 => break,
                 Ok(done) => {
                     entries += done.entries;
+                    progress.advance(done.log_rows as u64);
                     rows_left -= i64::try_from(done.log_rows).unwrap_or(i64::MAX);
                 }
                 Err(e) if e.disposition == Some(Disposition::SchemaDrift) => self.heal_capture()?,

@@ -9,7 +9,7 @@ use crate::error::{Disposition, Result};
 use crate::failpoint;
 use crate::model::{Key, Token};
 use crate::remote::{Page, PageRequest, Remote, Tracked};
-use crate::report::Progress;
+use crate::report::{NoProgress, Progress};
 use crate::sqlite::apply::{self, Applied, Slicing};
 use crate::sqlite::local::load_tables;
 use crate::sqlite::{notes, state};
@@ -132,7 +132,7 @@ pub async fn drain<R: Remote>(
         device.wrote &= applied.stale || applied.claim_first || page.more;
         progress.advance(rows);
         if applied.claim_first {
-            device.claim_all()?;
+            device.claim_all(&NoProgress)?;
             continue;
         }
         if applied.stale || page.more {

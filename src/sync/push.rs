@@ -8,7 +8,7 @@ use super::retry;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::failpoint;
 use crate::remote::{Batch, PushAnswer, Remote};
-use crate::report::Progress;
+use crate::report::{NoProgress, Progress};
 use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
 use crate::sqlite::queue;
@@ -53,7 +53,7 @@ pub async fn drain<R: Remote>(
     let mut drifted = false;
     loop {
         if queue::log_waits(device.local.conn())? {
-            device.claim_all()?;
+            device.claim_all(&NoProgress)?;
         }
         device.local.still_there()?;
         let config = device.config.clone();

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::Remote;
 use crate::report::{ErrorReport, NoProgress};
-use crate::sqlite::local::Local;
+use crate::sqlite::local::{Local, schema_is_known};
 use crate::sqlite::{inbox, notes, queue, request, state};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -183,7 +183,8 @@ impl<R: Remote> Service<R> {
         }
         self.data_version = version;
         let now = Instant::now();
-        if queue::log_waits(self.device.local.conn())? {
+        let conn = self.device.local.conn();
+        if queue::log_waits(conn)? || !schema_is_known(conn)? {
             let began = self.burst.map_or(now, |(b, _)| b);
             self.burst = Some((began, now));
         }
