@@ -1,5 +1,7 @@
 //! Every integration test, in one program: they share a server and a build.
 
+mod chinook;
 mod infra;
 mod layering;
+mod sides;
 mod support;
