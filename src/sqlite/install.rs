@@ -219,8 +219,12 @@ impl<'a> Slice<'a> {
         Ok(())
     }
 
-    /// Removes the local versions of all the rows, then writes all; all or nothing.
+    /// Removes the local versions of all the rows, then writes all; all or nothing. One row alone has
+    /// nobody to swap with: taking it out would only lead around what the app refuses in an UPDATE.
     fn swap(&self, rows: &[(&str, &Key, &Version)], done: &mut Applied) -> Result<bool> {
+        if rows.len() < 2 {
+            return Ok(false);
+        }
         self.tx
             .execute_batch("savepoint tidewater_swap")
             .or_fault(WHAT)?;

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod cli;
+pub mod fleet;
 pub mod proxy;
 pub mod seed;
 pub mod server;
