@@ -55,6 +55,20 @@ pub fn dry_run(schema: &str, tables: &[Table]) -> Vec<String> {
     workspace::dry_run(schema, tables)
 }
 
+/// Runs fixed SQL as any other client of the server would; nothing of the workspace's protocol.
+pub async fn execute(conn: &crate::config::Conn, sql: &str) -> Result<()> {
+    let options = Options {
+        schema: String::new(),
+        pool_size: 1,
+        connect_timeout: conn.connect_timeout,
+        statement_timeout: Duration::from_secs(30),
+    };
+    let session = connect(conn, "sql", options)?.session().await?;
+    session.batch(sql, "running SQL on the remote").await?;
+    session.done();
+    Ok(())
+}
+
 /// A workspace in PostgreSQL.
 pub struct PgRemote {
     pool: Pool,

@@ -10,6 +10,7 @@ pub mod build;
 pub mod capture;
 pub mod claim;
 pub mod conflicts;
+pub mod demo;
 pub mod fault;
 pub mod heal_log;
 pub mod inbox;

@@ -5,7 +5,7 @@
 
 use super::device::{Device, now_ms};
 use super::{compare, connect, init as initialise, lock, now as syncing, service};
-use crate::config::Config;
+use crate::config::{Config, Env};
 use crate::error::{Code, Error, Result};
 use crate::model::Key;
 use crate::remote::Remote;
@@ -301,7 +301,19 @@ pub async fn clone(
     file: &Path,
     progress: &dyn Progress,
 ) -> Result<InitReport> {
-    super::clone::clone(config_path, remote, schema, file, progress).await
+    clone_in(config_path, remote, schema, file, &Env::process(), progress).await
+}
+
+/// `clone` in given surroundings.
+pub async fn clone_in(
+    config_path: Option<PathBuf>,
+    remote: Option<String>,
+    schema: Option<String>,
+    file: &Path,
+    env: &Env,
+    progress: &dyn Progress,
+) -> Result<InitReport> {
+    super::clone::clone(config_path, remote, schema, file, env, progress).await
 }
 
 /// `verify`; without tables, all of them.
