@@ -10,8 +10,8 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging; a second call, as in tests, changes nothing.
 pub(crate) fn start(global: &Global, command: &Command) {
     let builder = tracing_subscriber::fmt()
-use super::args::{Command, Global, LogFormat};
-use super::progress::AboveBars;
+        .with_env_filter(EnvFilter::new(filter(global, command)))
+        .with_writer(|| AboveBars)
         .with_ansi(Paint::stderr(global.color).on());
     let started = match global.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),
