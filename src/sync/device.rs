@@ -41,6 +41,8 @@ pub struct Device<R> {
     pub batch_cap: usize,
     /// Errors of single tables, until they are usable.
     pub refused: Vec<Error>,
+    /// Whether a pause ends a push between two batches; `now` works in spite of one.
+    pub heeds_pause: bool,
     /// Whether the remote was prepared in this process.
     prepared: bool,
 }
@@ -57,6 +59,7 @@ impl<R: Remote> Device<R> {
             config,
             tables,
             refused: Vec::new(),
+            heeds_pause: false,
             prepared: false,
         })
     }

@@ -11,6 +11,7 @@ use crate::remote::{Batch, PushAnswer, Remote};
 use crate::report::Progress;
 use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
+use crate::sqlite::state;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,10 @@ pub async fn drain<R: Remote>(
     loop {
         if outbox::log_waits(device.local.conn())? {
             device.claim_all()?;
+        }
+        // After the claim: what was written after the pause is in no batch then.
+        if device.heeds_pause && state::paused(device.local.conn())? {
+            return Ok(pushed);
         }
         device.local.still_there()?;
         let config = device.config.clone();
