@@ -3,5 +3,8 @@
 mod chinook;
 mod infra;
 mod layering;
+mod privacy;
+mod running;
 mod sides;
+mod stories;
 mod support;
