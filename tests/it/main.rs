@@ -5,5 +5,8 @@ mod demo;
 mod flaws_notes;
 mod infra;
 mod layering;
+mod privacy;
+mod running;
 mod sides;
+mod stories;
 mod support;
