@@ -1,5 +1,7 @@
 //! Every integration test, in one program: they share a server and a build.
 
+mod flaws_by_hand;
+mod flaws_concurrent;
 mod flaws_notes;
 mod infra;
 mod layering;
