@@ -2,6 +2,8 @@
 
 mod chinook;
 mod demo;
+mod flaws_by_hand;
+mod flaws_concurrent;
 mod flaws_notes;
 mod infra;
 mod layering;
