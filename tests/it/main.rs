@@ -2,6 +2,7 @@
 
 mod chinook;
 mod demo;
+mod docs;
 mod flaws_by_hand;
 mod flaws_concurrent;
 mod flaws_notes;
