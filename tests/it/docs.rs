@@ -244,27 +244,30 @@ fn the_quick_start_runs() {
     );
 }
 
-#[test]
-fn a_file_is_brought_back_after_the_server_was_restored() {
-    let schema = Schema::new();
-    let folder = tempfile::tempdir().unwrap();
+/// A device whose server was restored: `n2` is only here and not sent, `n3` is only there.
+fn after_a_restore(schema: &Schema, folder: &Path) {
     let sql = |text: &str| {
-        rusqlite::Connection::open(folder.path().join("app.db"))
+        rusqlite::Connection::open(folder.join("app.db"))
             .and_then(|c| c.execute_batch(text))
             .unwrap_or_else(|e| panic!("{text}: {e}"));
     };
-    sql(
-        "create table notes (id text primary key, body text); insert into notes values ('n1', 'one')",
-    );
+    sql("create table notes (id text primary key, body text)");
+    sql("insert into notes values ('n1', 'one')");
     let (url, name) = (schema.url(), schema.name());
     let init = ["init", "--db", "app.db", "--remote", url, "--schema", name];
-    tidewater(folder.path(), &init).ok();
-    tidewater(folder.path(), &["now"]).ok();
+    tidewater(folder, &init).ok();
+    tidewater(folder, &["now"]).ok();
     schema.exec("update tidewater_workspace set instance = 'restored'");
     schema.exec("insert into notes (id, body) values ('n3', 'there')");
     sql("insert into notes values ('n2', 'here')");
-    tidewater(folder.path(), &["now"]).expect_code(6);
+    tidewater(folder, &["now"]).expect_code(6);
+}
 
+#[test]
+fn after_a_restore_a_file_joins_again_with_all_it_has() {
+    let schema = Schema::new();
+    let folder = tempfile::tempdir().unwrap();
+    after_a_restore(&schema, folder.path());
     let recovery = read(&root().join("docs/recovery.md"));
     run(marked(&recovery, "reconcile"), folder.path(), &schema);
     tidewater(folder.path(), &["verify"]).ok();
@@ -272,6 +275,22 @@ fn a_file_is_brought_back_after_the_server_was_restored() {
         schema.rows("select id, body from notes order by id"),
         [["n1", "one"], ["n2", "here"], ["n3", "there"]]
     );
+}
+
+#[test]
+fn after_a_restore_a_device_is_made_anew() {
+    let schema = Schema::new();
+    let folder = tempfile::tempdir().unwrap();
+    after_a_restore(&schema, folder.path());
+    let recovery = read(&root().join("docs/recovery.md"));
+    run(marked(&recovery, "reclone"), folder.path(), &schema);
+    tidewater(folder.path(), &["now"]).ok();
+    tidewater(folder.path(), &["verify"]).ok();
+    assert_eq!(
+        schema.rows("select id, body from notes order by id"),
+        [["n1", "one"], ["n3", "there"]]
+    );
+    assert!(folder.path().join("before/app.db").exists());
 }
 
 /// A fenced block of shell.
