@@ -12,7 +12,7 @@ use crate::remote::{Page, PageRequest, Remote, Tracked};
 use crate::report::{NoProgress, Progress};
 use crate::sqlite::apply::{self, Applied, Slicing};
 use crate::sqlite::local::load_tables;
-use crate::sqlite::{notes, state};
+use crate::sqlite::{inbox, notes, state};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,6 @@ impl Pulled {
     fn add(&mut self, a: &Applied) {
         self.downloaded += a.installed;
         self.conflicts += a.conflicts.len() as u64;
-        self.failed += a.failed;
         for c in &a.conflicts {
             tracing::warn!(
                 code = "SYNC-003",
@@ -146,6 +145,7 @@ pub async fn drain<R: Remote>(
     heal_tables(device).await?;
     fetch_notes(device, slicing, &mut pulled).await?;
     device.preserve()?;
+    pulled.failed = inbox::failed_since(device.local.conn(), slicing.now_ms)?;
     Ok(pulled)
 }
 

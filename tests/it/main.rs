@@ -8,6 +8,7 @@ mod flaws_concurrent;
 mod flaws_notes;
 mod infra;
 mod layering;
+mod mirrors;
 mod privacy;
 mod running;
 mod sides;
