@@ -8,6 +8,8 @@ mod flaws_concurrent;
 mod flaws_notes;
 mod infra;
 mod layering;
+mod offline;
+mod poison;
 mod privacy;
 mod running;
 mod sides;
