@@ -75,6 +75,19 @@ fn streams(request: &PageRequest) -> Vec<(i32, Option<&Tracked>)> {
     out
 }
 
+/// The condition "not delivered in this round yet" on a conflict.
+fn behind_conflict(s: &mut Statement, token: &Token) -> String {
+    let Some(pos) = position(token, CONFLICTS) else {
+        return String::new();
+    };
+    let id = match pos.key.as_slice() {
+        [Value::Text(id)] => id.as_str(),
+        _ => "",
+    };
+    let (x, id) = (xid(s, pos.xid), s.text(id));
+    format!(" and (c.tidewater_xid, c.id) > ({x}, {id})")
+}
+
 /// The tombstones of tracked tables; one whose row exists is never reported.
 fn tombstone_source(schema: &str, s: &mut Statement, request: &PageRequest) -> String {
     let ids: Vec<i32> = request.tables.iter().map(|t| t.mirror.id).collect();
@@ -119,9 +132,10 @@ fn poll(schema: &str, request: &PageRequest) -> Result<Statement> {
             }
             _ => format!(
                 "from {}.tidewater_conflicts c where {device} in (c.pushed_device, c.server_device) \
-                 and {}",
+                 and {}{}",
                 ident(schema),
-                is_new(&mut s, "c", token, target)
+                is_new(&mut s, "c", token, target),
+                behind_conflict(&mut s, token)
             ),
         };
         fresh.push(format!(
@@ -219,7 +233,10 @@ async fn read(
         };
         rows_left = rows_left.saturating_sub(read_rows);
         bytes_left = bytes_left.saturating_sub(bytes);
-        let pos = last.or_else(|| page.rows.last().map(|r| r.pos.clone()));
+        // A round under way never loses its place, whatever a page brings.
+        let pos = last
+            .or_else(|| page.rows.last().map(|r| r.pos.clone()))
+            .or_else(|| request.token.pos.clone());
         if more || rows_left == 0 || bytes_left == 0 {
             // The round ends here or goes on behind this position; the next poll finds out.
             page.more = true;
@@ -402,14 +419,7 @@ impl Window<'_> {
         let mut s = Statement::default();
         let device = s.text(&self.request.device);
         let mut condition = is_new(&mut s, "c", &self.request.token, Some(self.target));
-        if let Some(pos) = position(&self.request.token, CONFLICTS) {
-            let id = match pos.key.as_slice() {
-                [Value::Text(id)] => id.as_str(),
-                _ => "",
-            };
-            let (x, id) = (xid(&mut s, pos.xid), s.text(id));
-            condition.push_str(&format!(" and (c.tidewater_xid, c.id) > ({x}, {id})"));
-        }
+        condition.push_str(&behind_conflict(&mut s, &self.request.token));
         let limit = s.bind(i64::try_from(self.rows).unwrap_or(i64::MAX), Type::INT8);
         let inner = format!(
             "select c.tidewater_xid::text as x, c.id, c.table_name, c.pk, c.kind, c.policy, \

@@ -5,5 +5,6 @@ mod demo;
 mod flaws_notes;
 mod infra;
 mod layering;
+mod pages;
 mod sides;
 mod support;
