@@ -8,4 +8,5 @@ mod infra;
 mod layering;
 mod pages;
 mod sides;
+mod size;
 mod support;
