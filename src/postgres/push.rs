@@ -19,7 +19,7 @@ use crate::error::{Code, Disposition, Error, Result};
 use crate::model::Op;
 use crate::remote::{Batch, Item, Outcome, PushAnswer, Refusal, Tracked};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A batch with its tables, in the order in which it is applied.
 pub struct Plan<'a> {
@@ -173,7 +173,7 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
     let (schema, batch) = (&remote.schema, plan.batch);
     let groups = plan.groups(&plan.order)?;
     let mut statements = vec![ledger::advance(schema, batch)];
-    // What must come back: rows of the ledger, rows written, tombstones found.
+    // What must come back: rows of the ledger, rows written, tombstones and foreign triggers found.
     let mut expected: Vec<Expect> = vec![Expect::Rows(1)];
     for g in &groups {
         match g.op {
@@ -197,6 +197,14 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
             }
         }
     }
+    let tables: BTreeSet<&str> = groups
+        .iter()
+        .filter(|g| g.op == Op::Upsert)
+        .map(|g| g.tracked.table.name.as_str())
+        .collect();
+    let tables: Vec<&str> = tables.into_iter().collect();
+    statements.push(push_sql::count_meddlers(schema, &tables));
+    expected.push(Expect::Zero);
     statements.push(Statement::fixed("set constraints all immediate"));
     expected.push(Expect::Anything);
     let session = remote.session().await?;

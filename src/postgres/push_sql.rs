@@ -206,3 +206,56 @@ pub fn count_tombstones(schema: &str, batch: &Batch, g: &Group<'_>) -> Statement
     );
     s
 }
+
+/// How many triggers of others may rewrite what is pushed to these tables before it is stored.
+pub fn count_meddlers(schema: &str, tables: &[&str]) -> Statement {
+    let mut s = Statement::default();
+    let schema = s.text(schema);
+    let names: Vec<String> = tables.iter().map(|t| (*t).to_owned()).collect();
+    let names = s.bind(names, Type::TEXT_ARRAY);
+    // tgtype: 1 for each row, 2 before, 4 insert, 16 update.
+    s.sql = format!(
+        "select count(*) from pg_trigger t join pg_class c on c.oid = t.tgrelid \
+         join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = {schema} and c.relname = any({names}::text[]) \
+         and t.tgtype & 3 = 3 and t.tgtype & 20 <> 0 and t.tgenabled <> 'D' and not t.tgisinternal \
+         and t.tgname not in ('~tidewater_insert', '~tidewater_update')"
+    );
+    s
+}
+
+/// Gives rows of the group that are not stored as they were sent to device 0, so that their author
+/// hears of what became of them. Their time stays: a later edit of the author is still the later one.
+pub fn disown(schema: &str, batch: &Batch, g: &Group<'_>) -> Result<Statement, Refusal> {
+    let mirror = &g.tracked.mirror;
+    let table = &g.tracked.table;
+    let mut s = Statement::default();
+    let (mut arrays, mut names, mut same, mut differs) = (vec![], vec![], vec![], vec![]);
+    for (n, c) in g.columns.iter().enumerate() {
+        let wire = wire_of(mirror, c)?;
+        let values = g.items(batch).map(|i| i.row.get(c).unwrap_or(&Value::Null));
+        arrays.push(bind_column(&mut s, c, wire, values)?);
+        names.push(format!("c{n}"));
+        let (here, sent) = (format!("m.{}", ident(c)), format!("u.c{n}{}", cast(wire)));
+        if table.key.iter().any(|k| k == c) {
+            same.push(format!("{here} = {sent}"));
+        } else {
+            differs.push(format!("{here} is distinct from {sent}"));
+        }
+    }
+    differs.push("false".into());
+    let device = s.text(&batch.device);
+    s.sql = format!(
+        "update {} m set tidewater_change = left(m.tidewater_change, 10) || {}.tidewater_tail16(), \
+         tidewater_xid = pg_current_xact_id(), tidewater_device = '0' \
+         from unnest({}) as u({}) where {} and m.tidewater_device = {device} \
+         and m.tidewater_xid = pg_current_xact_id() and ({})",
+        qualified(schema, &table.name),
+        ident(schema),
+        arrays.join(", "),
+        names.join(", "),
+        same.join(" and "),
+        differs.join(" or "),
+    );
+    Ok(s)
+}

@@ -96,11 +96,22 @@ impl Rivals<'_> {
         if g.op == Op::Delete {
             let sign = push_sql::own_tombstones(self.schema, self.batch, g);
             self.session.query(&sign, WHAT).await?;
+        } else if self.is_meddled_with().await? {
+            let disown = push_sql::disown(self.schema, self.batch, g).map_err(refused)?;
+            self.session.query(&disown, WHAT).await?;
         }
         let t = g.tracked;
         rows.iter()
             .map(|r| Ok(key(r, 0, &t.table, &t.mirror)?.encode()))
             .collect()
+    }
+
+    /// Whether somebody's trigger may rewrite rows of this table before they are stored.
+    async fn is_meddled_with(&self) -> Result<bool> {
+        let name = self.group.tracked.table.name.as_str();
+        let count = push_sql::count_meddlers(self.schema, &[name]);
+        let rows = self.session.query(&count, WHAT).await?;
+        Ok(rows.first().map(|r| get::<i64>(r, 0)).transpose()? != Some(0))
     }
 
     /// The tombstones under the group's keys, locked, except those this transaction just made.

@@ -368,7 +368,9 @@ fn refuse(
     } = entry;
     let newer: Option<i64> = tx
         .query_row(
-            "select id from tidewater_outbox where tbl = ?1 and pk = ?2 and status = 'pending' limit 1",
+            // A newer one may be parked before it was ever sent, for its size.
+            "select id from tidewater_outbox where tbl = ?1 and pk = ?2 \
+             and status in ('pending', 'failed') limit 1",
             [&item.table, &pk],
             |r| r.get(0),
         )

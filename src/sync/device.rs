@@ -45,6 +45,8 @@ pub struct Device<R> {
     /// Whether this device wrote to the workspace since its cursor was stored: the cursor is then
     /// worth moving past its own rows, which every poll would look through otherwise.
     pub wrote: bool,
+    /// Whether a pause ends a push between two batches; `now` works in spite of one.
+    pub heeds_pause: bool,
     /// Whether the remote was prepared in this process.
     prepared: bool,
 }
@@ -62,6 +64,7 @@ impl<R: Remote> Device<R> {
             tables,
             refused: Vec::new(),
             wrote: false,
+            heeds_pause: false,
             prepared: false,
         })
     }

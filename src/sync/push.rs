@@ -12,6 +12,7 @@ use crate::report::{NoProgress, Progress};
 use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
 use crate::sqlite::queue;
+use crate::sqlite::state;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,10 @@ pub async fn drain<R: Remote>(
     loop {
         if queue::log_waits(device.local.conn())? {
             device.claim_all(&NoProgress)?;
+        }
+        // After the claim: what was written after the pause is in no batch then.
+        if device.heeds_pause && state::paused(device.local.conn())? {
+            return Ok(pushed);
         }
         device.local.still_there()?;
         let config = device.config.clone();

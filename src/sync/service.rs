@@ -166,7 +166,9 @@ impl<R: Remote> Service<R> {
                 pull,
                 force: false,
             };
+            self.device.heeds_pause = true;
             let done = now::sync(&mut self.device, &work, stop, &NoProgress).await;
+            self.device.heeds_pause = false;
             self.settle(push, pull, done.map(|_| ()))?;
         }
         if now >= self.next_prune {
