@@ -233,6 +233,7 @@ async fn read(
         };
         rows_left = rows_left.saturating_sub(read_rows);
         bytes_left = bytes_left.saturating_sub(bytes);
+        // A round under way never loses its place, whatever a page brings.
         let pos = last
             .or_else(|| page.rows.last().map(|r| r.pos.clone()))
             .or_else(|| request.token.pos.clone());

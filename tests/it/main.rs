@@ -1,6 +1,7 @@
 //! Every integration test, in one program: they share a server and a build.
 
 mod chinook;
+mod crash;
 mod demo;
 mod docs;
 mod flaws_by_hand;
@@ -10,11 +11,13 @@ mod infra;
 mod layering;
 mod mirrors;
 mod offline;
+mod pages;
 mod poison;
 mod privacy;
 mod refusals;
 mod running;
 mod secrets;
 mod sides;
+mod size;
 mod stories;
 mod support;
