@@ -1,5 +1,6 @@
 //! Every integration test, in one program: they share a server and a build.
 
+mod conflicts;
 mod exactly_once;
 mod flaws_by_hand;
 mod flaws_concurrent;
