@@ -29,6 +29,10 @@ lint: toolchain ## formatting, clippy, documentation, dependencies
 		echo "cargo deny: skipped, cargo-deny is not installed (cargo install cargo-deny)"; \
 	fi
 
+.PHONY: bench
+bench: toolchain ## a drained queue against a bare COPY, in one run
+	@$(with_postgres) cargo bench --bench upload
+
 .PHONY: build
 build: toolchain ## the release program, target/release/tidewater
 	cargo build --release

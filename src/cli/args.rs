@@ -177,8 +177,9 @@ pub(crate) enum Command {
         #[arg(long, hide = true)]
         repair: bool,
     },
-    #[command(hide = true)]
+    /// See it all in a temporary folder: two devices, a PostgreSQL, a conflict
     Demo {
+        /// Leave everything running, and say how to play with it
         #[arg(long)]
         keep: bool,
     },
@@ -247,7 +248,6 @@ impl Cli {
                 ..
             } => Some("queue show"),
             Command::Verify { repair: true, .. } => Some("verify --repair"),
-            Command::Demo { .. } => Some("demo"),
             Command::Explain(_) => Some("explain"),
             Command::Doctor(_) => Some("doctor"),
             Command::Devices(_) => Some("devices"),
@@ -291,6 +291,18 @@ impl Cli {
                 "`clone` makes the file that it is given last; `--db` means nothing there",
                 "leave `--db` out",
             )),
+            Command::Demo { .. }
+                if self.global.config.is_some()
+                    || self.global.db.is_some()
+                    || self.global.remote.is_some()
+                    || self.global.schema.is_some() =>
+            {
+                Err(Error::new(
+                    Code::Configuration,
+                    "`demo` brings its own files, server and workspace, and touches nothing else",
+                    "leave out `--config`, `--db`, `--remote` and `--schema`",
+                ))
+            }
             Command::Discard { key, yes: false } => Err(Error::new(
                 Code::Configuration,
                 format!(
@@ -358,7 +370,6 @@ mod tests {
             ("detach --yes", "detach"),
             ("completions bash", "completions"),
             ("man", "man"),
-            ("demo --keep", "demo"),
             ("init --adopt-remote", "init --adopt-remote"),
             ("now --dry-run", "now --dry-run"),
             ("status --watch", "status --watch"),
@@ -374,6 +385,7 @@ mod tests {
             "queue --errors --limit 3",
             "init --dry-run",
             "conflicts",
+            "demo --keep",
         ] {
             assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");
         }
@@ -416,5 +428,6 @@ mod tests {
             assert!(parse(words).is_err(), "{words}");
         }
         assert!(refusal("clone --db a.db b.db").message.contains("--db"));
+        assert!(refusal("demo --db a.db").remedy.contains("--db"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::{Cli, Command, ConflictsCommand, Global};
 use super::output::Output;
-use super::{FOUND, INTERRUPTED, progress, render, signal};
+use super::{FOUND, INTERRUPTED, demo, progress, render, signal};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::report::{DryRunReport, ResultsReport, Statement, Time};
@@ -22,7 +22,13 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
             Ok(0)
         });
     }
+    if let Command::Demo { keep } = cli.command {
+        return foreground(demo::run(keep, output));
+    }
     let config = Config::load(&cli.overrides())?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     match cli.command {
         Command::Status {
             table: Some(table),

@@ -1,12 +1,14 @@
 //! The command line: grammar, dispatch, output, exit codes.
 //!
-//! Knows the operations of `sync::ops` and the documents of `report`, and nothing of either database.
+//! Knows the operations of `sync::ops` and the documents of `report`, and nothing of either database;
+//! only `demo` plays an app on one side and a person with SQL on the other.
 //! Stdout carries the answer only (with `--json` exactly one document), stderr everything else. A
 //! password given on the command line is refused before anything echoes it. Every failure ends as one
 //! error with its code, cause and remedy, and with the exit code of the contract.
 
 mod args;
 mod command;
+mod demo;
 mod logging;
 mod output;
 mod progress;
@@ -16,7 +18,7 @@ mod signal;
 mod style;
 
 use crate::error::{Code, Error};
-use args::{Cli, Command};
+use args::Cli;
 use clap::Parser;
 use clap::error::ErrorKind;
 use output::Output;
@@ -53,7 +55,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<u8, Error> {
         ));
     }
     cli.check()?;
-    logging::start(&cli.global, matches!(cli.command, Command::Run { .. }));
+    logging::start(&cli.global, &cli.command);
     command::execute(cli, output)
 }
 

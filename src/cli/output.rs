@@ -24,6 +24,21 @@ impl Output {
         }
     }
 
+    /// Whether one JSON document is wanted and nothing else.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether only what went wrong is wanted.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// The colours of stdout.
+    pub fn paint(&self) -> Paint {
+        Paint::stdout(self.color)
+    }
+
     /// The answer to a question: as JSON, or as `render` shows it.
     pub fn answer<T: Serialize>(&self, report: &T, render: impl FnOnce(&T, Paint) -> String) {
         if self.json {
@@ -51,7 +66,8 @@ impl Output {
     }
 }
 
-fn error_text(e: &Error, paint: Paint) -> String {
+/// An error as people read it.
+pub(super) fn error_text(e: &Error, paint: Paint) -> String {
     let label = paint.bad(&format!("error[{}]", e.code));
     let mut out = format!("{label}: {}\n", clean(&e.message));
     if let Some(table) = &e.table {

@@ -3,10 +3,26 @@
 use super::args::Global;
 use super::style::clean;
 use crate::report::{NoProgress, Progress};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// What is drawn at present; log lines are written above it.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Stderr for log lines: a bar that is drawn steps aside for each.
+pub(crate) struct AboveBars;
+
+impl Write for AboveBars {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        BARS.suspend(|| std::io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
 
 /// A bar where somebody watches, else nothing.
 pub(crate) fn new(global: &Global) -> Box<dyn Progress> {
@@ -36,6 +52,7 @@ impl Progress for Bar {
             ),
             None => (ProgressBar::new_spinner(), "{spinner} {msg:24} {human_pos}"),
         };
+        let bar = BARS.add(bar);
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );

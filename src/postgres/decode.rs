@@ -105,6 +105,30 @@ pub fn readable<'a>(table: &'a Table, mirror: &Mirror) -> Vec<(&'a Column, Wire)
         .collect()
 }
 
+/// Bytes of a row's content without detoasting it.
+pub fn weight(alias: &str, columns: &[(&Column, Wire)]) -> String {
+    let long: Vec<String> = columns
+        .iter()
+        .filter_map(|(c, w)| match w {
+            Wire::Text | Wire::Affine | Wire::Bytes => Some(format!(
+                "coalesce(octet_length({alias}.{}), 0)",
+                ident(&c.name)
+            )),
+            Wire::Dynamic => Some(format!(
+                "coalesce(octet_length({alias}.{}::text), 0)",
+                ident(&c.name)
+            )),
+            Wire::Int | Wire::Real | Wire::Numeric => None,
+        })
+        .collect();
+    let short = 16 * columns.len().saturating_sub(long.len()) + 48;
+    if long.is_empty() {
+        format!("{short}::bigint")
+    } else {
+        format!("({} + {short})::bigint", long.join(" + "))
+    }
+}
+
 /// A row of `columns` from result column `from` on.
 pub fn row(pg: &PgRow, from: usize, columns: &[(&Column, Wire)]) -> Result<Row> {
     columns

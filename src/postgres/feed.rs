@@ -8,15 +8,14 @@
 //! Streams in their order: tombstones, the mirrors by number, conflicts that concern this device.
 
 use super::PgRemote;
-use super::decode::{get, key, key_exprs, readable, row, select_expr};
+use super::conflict_record::conflict;
+use super::decode::{get, key, key_exprs, readable, row, select_expr, weight};
 use super::head;
 use super::judge::{row_order, tombstone_order, visible, xid};
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::{
-    Key, Kind, Op, Policy, Position, Row, Side, Snapshot, TOMBSTONES, Token, Value, Wire,
-};
+use crate::model::{Key, Position, Snapshot, TOMBSTONES, Token, Value};
 use crate::remote::{ConflictRecord, FeedRow, Head, Page, PageRequest, Refusal, Tracked, Version};
 use tokio_postgres::Row as PgRow;
 use tokio_postgres::types::Type;
@@ -442,77 +441,4 @@ impl Window<'_> {
 
 fn parse_xid(text: &str) -> u64 {
     text.parse().unwrap_or(0)
-}
-
-/// Bytes of a row's content without detoasting it.
-pub fn weight(alias: &str, columns: &[(&crate::model::Column, Wire)]) -> String {
-    let long: Vec<String> = columns
-        .iter()
-        .filter_map(|(c, w)| match w {
-            Wire::Text | Wire::Affine | Wire::Bytes => Some(format!(
-                "coalesce(octet_length({alias}.{}), 0)",
-                ident(&c.name)
-            )),
-            Wire::Dynamic => Some(format!(
-                "coalesce(octet_length({alias}.{}::text), 0)",
-                ident(&c.name)
-            )),
-            Wire::Int | Wire::Real | Wire::Numeric => None,
-        })
-        .collect();
-    let short = 16 * columns.len().saturating_sub(long.len()) + 48;
-    if long.is_empty() {
-        format!("{short}::bigint")
-    } else {
-        format!("({} + {short})::bigint", long.join(" + "))
-    }
-}
-
-/// A conflict record as `device` sees it.
-fn conflict(r: &PgRow, device: &str) -> Result<ConflictRecord> {
-    let pushed_device: String = get(r, 7)?;
-    let mine = pushed_device == device;
-    let (pushed_won, server_device): (bool, String) = (get(r, 6)?, get(r, 8)?);
-    let side = |i: usize| -> Result<Option<Row>> {
-        Ok(get::<Option<String>>(r, i)?.and_then(|t| Row::from_json(&t).ok()))
-    };
-    let kind: &str = get(r, 4)?;
-    let known = kind != Kind::InsertInsert.as_str();
-    let (pushed_op, server_op) = match kind {
-        "update_delete" => (Op::Upsert, Op::Delete),
-        "delete_update" => (Op::Delete, Op::Upsert),
-        _ => (Op::Upsert, Op::Upsert),
-    };
-    let (pushed_change, server_change): (String, String) = (get(r, 9)?, get(r, 10)?);
-    let (pushed_row, server_row) = (side(11)?, side(12)?);
-    let (local, remote, local_change, remote_change) = if mine {
-        (pushed_row, server_row, pushed_change, server_change)
-    } else {
-        (server_row, pushed_row, server_change, pushed_change)
-    };
-    let (local_op, remote_op) = if mine {
-        (pushed_op, server_op)
-    } else {
-        (server_op, pushed_op)
-    };
-    let winner = if pushed_won == mine {
-        Side::Local
-    } else {
-        Side::Remote
-    };
-    let pk: String = get(r, 3)?;
-    Ok(ConflictRecord {
-        id: get(r, 1)?,
-        table: get(r, 2)?,
-        key: Key::decode(&pk).unwrap_or(Key(vec![Value::Text(pk)])),
-        kind: crate::model::kind_of(local_op, known, remote_op),
-        policy: Policy::parse(get(r, 5)?).unwrap_or_default(),
-        winner,
-        local,
-        remote,
-        local_change,
-        remote_change,
-        remote_device: if mine { server_device } else { pushed_device },
-        detected_at: get(r, 13)?,
-    })
 }

@@ -1,9 +1,9 @@
 //! Rows by key, and rows in key order: what notes and comparisons ask for.
 
 use super::PgRemote;
-use super::decode::{get, key, key_exprs, readable, row, select_expr};
+use super::decode::{get, key, key_exprs, readable, row, select_expr, weight};
 use super::encode::bind_one;
-use super::feed::{misplaced, weight};
+use super::feed::misplaced;
 use super::head;
 use super::judge;
 use super::push_sql::{key_match, keys_as_u};

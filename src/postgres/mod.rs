@@ -4,6 +4,7 @@
 //! No session state survives a unit of work: `set local` only, no named prepared statements, advisory
 //! locks of a transaction only. Every round trip has a deadline of its own.
 
+mod conflict_record;
 mod connect;
 mod decode;
 mod encode;
@@ -52,6 +53,20 @@ pub struct Options {
 /// Every statement that a first `init` would run on the remote, for `--dry-run`.
 pub fn dry_run(schema: &str, tables: &[Table]) -> Vec<String> {
     workspace::dry_run(schema, tables)
+}
+
+/// Runs fixed SQL as any other client of the server would; nothing of the workspace's protocol.
+pub async fn execute(conn: &crate::config::Conn, sql: &str) -> Result<()> {
+    let options = Options {
+        schema: String::new(),
+        pool_size: 1,
+        connect_timeout: conn.connect_timeout,
+        statement_timeout: Duration::from_secs(30),
+    };
+    let session = connect(conn, "sql", options)?.session().await?;
+    session.batch(sql, "running SQL on the remote").await?;
+    session.done();
+    Ok(())
 }
 
 /// A workspace in PostgreSQL.

@@ -62,6 +62,9 @@ pub fn set_file(conn: &Connection, id: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
+/// Table, key, winner and both sides as they are stored.
+type Stored = (String, String, String, Option<String>, Option<String>);
+
 /// A preserved original: what lost.
 pub struct Original {
     /// The table.
@@ -74,7 +77,7 @@ pub struct Original {
 
 /// The losing side of a conflict; `None` where no conflict has this id.
 pub fn original(conn: &Connection, id: &str) -> Result<Option<Original>> {
-    let found: Option<(String, String, String, Option<String>, Option<String>)> = conn
+    let found: Option<Stored> = conn
         .query_row(
             "select tbl, pk, winner, local, remote from tidewater_conflict where id = ?1",
             [id],

@@ -218,11 +218,16 @@ pub fn schema_moved() -> Error {
     .with_disposition(Disposition::SchemaDrift)
 }
 
+/// Whether the schema is the one that capture was installed for.
+pub fn schema_is_known(conn: &Connection) -> Result<bool> {
+    let known = state::get(conn, "schema_version")?.and_then(|v| v.parse::<i64>().ok());
+    Ok(known == Some(schema_version(conn)?))
+}
+
 /// Fails with [`schema_moved`] where the schema is not the one capture was installed for. Called right
 /// after BEGIN IMMEDIATE, so that it holds for the whole transaction.
 pub fn check_schema(tx: &Connection) -> Result<()> {
-    let known = state::get(tx, "schema_version")?.and_then(|v| v.parse::<i64>().ok());
-    if known == Some(schema_version(tx)?) {
+    if schema_is_known(tx)? {
         Ok(())
     } else {
         Err(schema_moved())

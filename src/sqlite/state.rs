@@ -134,11 +134,15 @@ impl From<&Error> for Problem {
     }
 }
 
-/// Replaces the list of problems; writes only where it changed.
+/// Whether this very list is stored already: an idle service must not take the app's write lock.
+pub fn problems_are(conn: &Connection, problems: &[Problem]) -> Result<bool> {
+    let stored = get(conn, "problems")?;
+    let json = serde_json::to_string(problems).unwrap_or_default();
+    Ok(stored.as_deref().unwrap_or("[]") == json)
+}
+
+/// Replaces the list of problems.
 pub fn set_problems(conn: &Connection, problems: &[Problem]) -> Result<()> {
     let json = serde_json::to_string(problems).unwrap_or_default();
-    if get(conn, "problems")?.as_deref() != Some(&json) {
-        set(conn, "problems", &json)?;
-    }
-    Ok(())
+    set(conn, "problems", &json)
 }

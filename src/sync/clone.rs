@@ -8,7 +8,7 @@ use super::device::{Device, now_ms};
 use super::init;
 use super::ops::InitOptions;
 use super::pull;
-use crate::config::{Config, FILE_NAME, Overrides};
+use crate::config::{Config, Env, FILE_NAME, Overrides};
 use crate::error::{Code, Error, Result};
 use crate::model::Table;
 use crate::remote::Remote;
@@ -37,12 +37,13 @@ fn refused(message: String, remedy: &str) -> Error {
     Error::new(Code::Configuration, message, remedy)
 }
 
-/// See `ops::clone`.
+/// See `ops::clone_in`.
 pub async fn clone(
     config_path: Option<PathBuf>,
     remote: Option<String>,
     schema: Option<String>,
     file: &Path,
+    env: &Env,
     progress: &dyn Progress,
 ) -> Result<InitReport> {
     let started = Instant::now();
@@ -60,7 +61,7 @@ pub async fn clone(
         remote,
         schema,
     };
-    let config = Config::load(&overrides)?;
+    let config = Config::load_in(&overrides, env)?;
     if let Some(folder) = file.parent().filter(|f| !f.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| {
             Error::new(

@@ -4,10 +4,11 @@ use super::{compare, heal, preserve};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::{Head, Hello, Remote, Tracked};
+use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
-use crate::sqlite::outbox;
+use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,11 @@ pub struct Device<R> {
     pub batch_cap: usize,
     /// Errors of single tables, until they are usable.
     pub refused: Vec<Error>,
+    /// Whether this device wrote to the workspace since its cursor was stored: the cursor is then
+    /// worth moving past its own rows, which every poll would look through otherwise.
+    pub wrote: bool,
+    /// Whether a pause ends a push between two batches; `now` works in spite of one.
+    pub heeds_pause: bool,
     /// Whether the remote was prepared in this process.
     prepared: bool,
 }
@@ -57,6 +63,8 @@ impl<R: Remote> Device<R> {
             config,
             tables,
             refused: Vec::new(),
+            wrote: false,
+            heeds_pause: false,
             prepared: false,
         })
     }
@@ -74,10 +82,10 @@ impl<R: Remote> Device<R> {
 
     /// Claims everything that is in the key log now, in short slices. Returns how many entries it made.
     /// Where the schema moved, capture is installed again first.
-    pub fn claim_all(&mut self) -> Result<usize> {
+    pub fn claim_all(&mut self, progress: &dyn Progress) -> Result<usize> {
         let mut entries = 0;
         // Bounded by what was there at the start: an app that writes without pause cannot hold this up.
-        let mut rows_left = outbox::log_rows(self.local.conn())?;
+        let mut rows_left = queue::log_rows(self.local.conn())?;
         while rows_left > 0 {
             let limits = ClaimLimits {
                 log_rows: CLAIM_SLICE,
@@ -88,6 +96,7 @@ impl<R: Remote> Device<R> {
                 Ok(done) if done.log_rows == 0 => break,
                 Ok(done) => {
                     entries += done.entries;
+                    progress.advance(done.log_rows as u64);
                     rows_left -= i64::try_from(done.log_rows).unwrap_or(i64::MAX);
                 }
                 Err(e) if e.disposition == Some(Disposition::SchemaDrift) => self.heal_capture()?,
@@ -192,14 +201,18 @@ impl<R: Remote> Device<R> {
         let confirmed = state::number(conn, "confirmed")?;
         let chain = state::get(conn, "chain_key")?;
         let own = head.push_seq == confirmed && head.last_batch == chain;
-        let sent = outbox::was_sent(conn, head.push_seq - 1, head.last_batch.as_deref())?;
+        let sent = queue::was_sent(conn, head.push_seq - 1, head.last_batch.as_deref())?;
         if !own && !sent {
             if head.push_seq >= 0 && head.push_seq < confirmed {
                 return Err(went_back(
                     "it has forgotten batches that it had acknowledged",
                 ));
             }
-            return Ok(Verdict::Copied);
+            return Ok(if head.push_seq < 0 && confirmed == 0 {
+                Verdict::Unregistered
+            } else {
+                Verdict::Copied
+            });
         }
         let offset = head.now_ms - (asked_at + now_ms()) / 2;
         let stored = state::number(conn, "clock_offset_ms")?;
@@ -211,10 +224,20 @@ impl<R: Remote> Device<R> {
         Ok(Verdict::Fine)
     }
 
+    /// Acts on a verdict; whether what was read may be used.
+    pub async fn settle(&mut self, verdict: Verdict) -> Result<bool> {
+        match verdict {
+            Verdict::Fine => return Ok(true),
+            Verdict::Copied => self.take_new_identity().await?,
+            Verdict::Unregistered => self.prepare().await?,
+        }
+        Ok(false)
+    }
+
     /// This file was copied or restored (SYNC-008): take a new identity and keep what was not sent.
     pub async fn take_new_identity(&mut self) -> Result<()> {
         let former = self.id()?;
-        let id = outbox::take_new_identity(&mut self.local)?;
+        let id = queue::take_new_identity(&mut self.local)?;
         tracing::warn!(
             code = Code::FileCopied.as_str(),
             former,
@@ -251,6 +274,9 @@ impl<R: Remote> Device<R> {
                 remedy: "nothing to do; make copies with `tidewater clone`".into(),
             });
         }
+        if state::problems_are(conn, &problems)? {
+            return Ok(());
+        }
         let tx = self.local.begin()?;
         state::set_problems(&tx, &problems)?;
         tx.commit().or_fault("storing problems")
@@ -269,6 +295,8 @@ pub enum Verdict {
     Fine,
     /// Another life of this file wrote to it (SYNC-008).
     Copied,
+    /// The workspace does not know this device yet.
+    Unregistered,
 }
 
 /// SYNC-007.

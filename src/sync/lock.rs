@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The folder of tidewater's own files, beside the SQLite file.
 pub fn folder(db: &Path) -> PathBuf {
@@ -51,10 +52,23 @@ fn open(db: &Path) -> Result<File> {
         .map_err(|e| unusable(db, &e))
 }
 
+/// How often a service tries to take the device, and how far apart: whoever asks for the status has a
+/// look at the lock, which holds it for a moment.
+const TRIES: u32 = 20;
+const APART: Duration = Duration::from_millis(5);
+
 /// Takes the device, or says who has it.
 pub fn take(db: &Path, service: bool) -> Result<std::result::Result<Held, Holder>> {
     let mut file = open(db)?;
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    for _ in 1..TRIES {
+        if !service || !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(APART);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {
             let role = if service { "run" } else { "command" };
             file.set_len(0)

@@ -6,9 +6,9 @@ use super::{lock, ops::NowOptions, pull, push};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
-use crate::report::{ErrorReport, NowReport, Progress};
-use crate::sqlite::local::Local;
-use crate::sqlite::{outbox, request};
+use crate::report::{ErrorReport, NoProgress, NowReport, Progress};
+use crate::sqlite::local::{Local, schema_is_known};
+use crate::sqlite::{queue, request};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -47,13 +47,22 @@ pub async fn sync<R: Remote>(
 ) -> Result<NowReport> {
     let started = Instant::now();
     let mut report = NowReport::default();
-    device.claim_all()?;
+    // A rebuilt table has lost its triggers, and then nothing in the log would tell.
+    if !schema_is_known(device.local.conn())? {
+        device.heal_capture()?;
+    }
+    let logged = u64::try_from(queue::log_rows(device.local.conn())?).unwrap_or(0);
+    if logged > 0 {
+        progress.begin("queueing", Some(logged));
+        device.claim_all(progress)?;
+        progress.end();
+    }
     device.prepare_if_needed().await?;
     let mut lost = false;
     // The second turn sends what a comparison queued; the third is for what that met.
     for turn in 0..3 {
         if request.push {
-            let (ready, _) = outbox::waiting(device.local.conn(), now_ms())?;
+            let (ready, _) = queue::waiting(device.local.conn(), now_ms())?;
             progress.begin("sending", Some(ready));
             let pushed = push::drain(device, request.force && turn == 0, stop, progress).await;
             progress.end();
@@ -77,12 +86,12 @@ pub async fn sync<R: Remote>(
                 report.conflicts += pulled.conflicts;
             }
         }
-        if !request.push || stop.is_cancelled() || !outbox::log_waits(device.local.conn())? {
+        if !request.push || stop.is_cancelled() || !queue::log_waits(device.local.conn())? {
             break;
         }
-        device.claim_all()?;
+        device.claim_all(&NoProgress)?;
     }
-    report.pending = outbox::waiting(device.local.conn(), now_ms())?.1;
+    report.pending = queue::waiting(device.local.conn(), now_ms())?.1;
     report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
     Ok(report)
 }

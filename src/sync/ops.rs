@@ -5,7 +5,7 @@
 
 use super::device::{Device, now_ms};
 use super::{compare, connect, init as initialise, lock, now as syncing, service};
-use crate::config::Config;
+use crate::config::{Config, Env};
 use crate::error::{Code, Error, Result};
 use crate::model::Key;
 use crate::remote::Remote;
@@ -16,7 +16,7 @@ use crate::report::{
 };
 use crate::sqlite::inspect::{self, Which};
 use crate::sqlite::local::Local;
-use crate::sqlite::{conflicts as conflict_table, outbox, state};
+use crate::sqlite::{conflicts as conflict_table, queue, state};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -183,7 +183,7 @@ fn results(local: &Local, keys: &[String]) -> Result<ResultsReport> {
 /// The keys that were named, which must exist in the queue as failed; without any, all failed ones.
 fn failed_keys(local: &Local, keys: &[String]) -> Result<Vec<String>> {
     if keys.is_empty() {
-        return outbox::failed_keys(local.conn());
+        return queue::failed_keys(local.conn());
     }
     for key in keys {
         if inspect::queue_item(local.conn(), key)?.is_none() {
@@ -204,7 +204,7 @@ pub async fn retry(config: &Config, keys: &[String], force: bool) -> Result<Resu
     if keys.is_empty() {
         return Ok(ResultsReport::default());
     }
-    outbox::retry_failed(&mut local, &keys, force)?;
+    queue::retry_failed(&mut local, &keys, force)?;
     match syncing::now(config, &NowOptions::default(), force, &NoProgress).await {
         Ok(_) => {}
         // The items wait and are tried as soon as the remote is there.
@@ -221,7 +221,7 @@ pub async fn discard(config: &Config, keys: &[String]) -> Result<ResultsReport> 
     let mut local = open(config)?;
     let keys = failed_keys(&local, keys)?;
     let mut report = results(&local, &keys)?;
-    let done = outbox::discard(&mut local, &keys, now_ms())?;
+    let done = queue::discard(&mut local, &keys, now_ms())?;
     for r in &mut report.results {
         if done.contains(&r.key) {
             r.outcome = "discarded".into();
@@ -301,7 +301,19 @@ pub async fn clone(
     file: &Path,
     progress: &dyn Progress,
 ) -> Result<InitReport> {
-    super::clone::clone(config_path, remote, schema, file, progress).await
+    clone_in(config_path, remote, schema, file, &Env::process(), progress).await
+}
+
+/// `clone` in given surroundings.
+pub async fn clone_in(
+    config_path: Option<PathBuf>,
+    remote: Option<String>,
+    schema: Option<String>,
+    file: &Path,
+    env: &Env,
+    progress: &dyn Progress,
+) -> Result<InitReport> {
+    super::clone::clone(config_path, remote, schema, file, env, progress).await
 }
 
 /// `verify`; without tables, all of them.

@@ -4,12 +4,12 @@
 //! business of `sqlite::apply` and of the push.
 
 use super::compare;
-use super::device::{Device, Verdict, now_ms};
+use super::device::{Device, now_ms};
 use crate::error::{Disposition, Result};
 use crate::failpoint;
 use crate::model::{Key, Token};
 use crate::remote::{Page, PageRequest, Remote, Tracked};
-use crate::report::Progress;
+use crate::report::{NoProgress, Progress};
 use crate::sqlite::apply::{self, Applied, Slicing};
 use crate::sqlite::local::load_tables;
 use crate::sqlite::{notes, state};
@@ -108,12 +108,12 @@ pub async fn drain<R: Remote>(
             Err(e) => return Err(e),
         };
         failpoint::hit("page_received");
-        if device.check_head(&page.head, asked_at)? == Verdict::Copied {
-            device.take_new_identity().await?;
+        let verdict = device.check_head(&page.head, asked_at)?;
+        if !device.settle(verdict).await? {
             continue;
         }
         truncated(device, &page).await?;
-        if idle(&page, &token) {
+        if !device.wrote && idle(&page, &token) {
             break;
         }
         if !page.head.flushed {
@@ -132,9 +132,10 @@ pub async fn drain<R: Remote>(
         };
         failpoint::hit("cursor_after_store");
         pulled.add(&applied);
+        device.wrote &= applied.stale || applied.claim_first || page.more;
         progress.advance(rows);
         if applied.claim_first {
-            device.claim_all()?;
+            device.claim_all(&NoProgress)?;
             continue;
         }
         if applied.stale || page.more || std::mem::take(&mut resumed) {
@@ -242,8 +243,9 @@ async fn fetch<R: Remote>(
     let id = device.id()?;
     let (head, rows) = device.remote.fetch(&id, &token, t, keys).await?;
     failpoint::hit("fetch_received");
-    if device.check_head(&head, asked_at)? == Verdict::Copied {
-        return device.take_new_identity().await;
+    let verdict = device.check_head(&head, asked_at)?;
+    if !device.settle(verdict).await? {
+        return Ok(());
     }
     if !head.flushed {
         device.remote.flush(&id).await?;

@@ -8,9 +8,11 @@ use super::retry;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::failpoint;
 use crate::remote::{Batch, PushAnswer, Remote};
-use crate::report::Progress;
+use crate::report::{NoProgress, Progress};
 use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
+use crate::sqlite::queue;
+use crate::sqlite::state;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +53,12 @@ pub async fn drain<R: Remote>(
     // The same answer twice means that nothing moves: a release that leads straight back here.
     let mut drifted = false;
     loop {
-        if outbox::log_waits(device.local.conn())? {
-            device.claim_all()?;
+        if queue::log_waits(device.local.conn())? {
+            device.claim_all(&NoProgress)?;
+        }
+        // After the claim: what was written after the pause is in no batch then.
+        if device.heeds_pause && state::paused(device.local.conn())? {
+            return Ok(pushed);
         }
         device.local.still_there()?;
         let config = device.config.clone();
@@ -93,6 +99,7 @@ pub async fn drain<R: Remote>(
                     uploaded = done.uploaded,
                     "batch sent"
                 );
+                device.wrote |= done.uploaded > 0;
                 pushed.add(&done, conflicts);
                 progress.advance(batch.items.len() as u64);
                 if full {

@@ -66,7 +66,7 @@ mod tests {
     fn delays_stay_below_their_bound_and_never_give_up() {
         let (base, cap) = (Duration::from_secs(1), Duration::from_secs(300));
         for attempt in 1..40 {
-            let bound = base * 2_u32.pow(attempt.min(9) - 1);
+            let bound = base * 2_u32.pow(attempt.min(10) - 1);
             let d = delay(base, cap, attempt);
             assert!(
                 d <= bound.min(cap) + Duration::from_millis(1),

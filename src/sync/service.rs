@@ -13,8 +13,9 @@ use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::Remote;
 use crate::report::{ErrorReport, NoProgress};
-use crate::sqlite::local::Local;
-use crate::sqlite::{inbox, notes, outbox, request, state};
+use crate::sqlite::local::{Local, schema_is_known};
+use crate::sqlite::{inbox, notes, queue, request, state};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,9 @@ const BURST: Duration = Duration::from_secs(1);
 /// its return.
 const PROBE_MAX: Duration = Duration::from_secs(5);
 
+/// How long a starting service waits for a command that holds the device.
+const COMMAND: Duration = Duration::from_secs(30);
+
 /// How often the retention is applied.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -45,10 +49,7 @@ pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result
     let path = config.path()?.to_owned();
     let local = Local::open(&path)?;
     local.require_initialised()?;
-    let _held = match lock::take(&path, true)? {
-        Ok(held) => held,
-        Err(holder) => return Err(lock::taken(&path, holder)),
-    };
+    let _held = hold(&path, &stop).await?;
     let mut local = Some(local);
     tracing::info!(
         device = config.device.name,
@@ -79,6 +80,23 @@ pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result
                 }
             }
             Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Takes the device. A command that is just at work is waited for; another service is not.
+async fn hold(path: &Path, stop: &CancellationToken) -> Result<lock::Held> {
+    let started = Instant::now();
+    loop {
+        match lock::take(path, true)? {
+            Ok(held) => return Ok(held),
+            Err(holder) if holder.service || started.elapsed() > COMMAND => {
+                return Err(lock::taken(path, holder));
+            }
+            Err(holder) => tokio::select! {
+                () = stop.cancelled() => return Err(lock::taken(path, holder)),
+                () = tokio::time::sleep(TICK) => {}
+            },
         }
     }
 }
@@ -148,7 +166,9 @@ impl<R: Remote> Service<R> {
                 pull,
                 force: false,
             };
+            self.device.heeds_pause = true;
             let done = now::sync(&mut self.device, &work, stop, &NoProgress).await;
+            self.device.heeds_pause = false;
             self.settle(push, pull, done.map(|_| ()))?;
         }
         if now >= self.next_prune {
@@ -165,7 +185,8 @@ impl<R: Remote> Service<R> {
         }
         self.data_version = version;
         let now = Instant::now();
-        if outbox::log_waits(self.device.local.conn())? {
+        let conn = self.device.local.conn();
+        if queue::log_waits(conn)? || !schema_is_known(conn)? {
             let began = self.burst.map_or(now, |(b, _)| b);
             self.burst = Some((began, now));
         }
@@ -201,7 +222,7 @@ impl<R: Remote> Service<R> {
                 }
                 self.device.forget_prepared();
                 // An entry that waits for its next attempt is sent when it is due, not at the next poll.
-                if let Some(due) = outbox::next_due(self.device.local.conn())? {
+                if let Some(due) = queue::next_due(self.device.local.conn())? {
                     let wait = u64::try_from(due - now_ms()).unwrap_or(0).max(10);
                     self.next_push = self.next_push.min(now + Duration::from_millis(wait));
                 }

@@ -200,7 +200,10 @@ fn tests_from(source: &Source) -> usize {
     lines
         .windows(2)
         .position(|pair| {
-            pair[0] == "#[cfg(test)]" && (pair[1].starts_with("mod ") || pair[1].starts_with("#["))
+            (pair[0] == "#[cfg(test)]" || pair[0].starts_with("#[cfg(all(test,"))
+                && ["mod ", "#[", "pub(super) fn ", "fn "]
+                    .iter()
+                    .any(|item| pair[1].starts_with(item))
         })
         .unwrap_or(lines.len())
 }

@@ -11,9 +11,9 @@ mod triggers;
 #[cfg(test)]
 mod app_tests;
 #[cfg(test)]
-mod fuzz;
-#[cfg(test)]
 mod fuzz_shapes;
+#[cfg(test)]
+mod fuzz_tests;
 #[cfg(test)]
 mod tests;
 

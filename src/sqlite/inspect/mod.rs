@@ -170,7 +170,7 @@ fn upload(conn: &Connection, now: Time, unclaimed: u64) -> Result<Upload> {
     up.failed = by_status(conn, "failed")?;
     up.synced_today = conn
         .query_row(
-            "select count(*) from tidewater_outbox where status = 'synced' and synced_at >= ?1",
+            "select count(*) from tidewater_outbox where status = 'synced' and synced_at >= ?1 and error_code is null",
             [now.midnight().ms()],
             |r| count(r, 0),
         )

@@ -37,7 +37,7 @@ fn file() -> Connection {
             privacy: Privacy::Full,
         };
         conn.execute(
-            "insert into tidewater_table (name, spec) values (?1, ?2)",
+            "insert into tidewater_table (name, rank, spec) values (?1, 0, ?2)",
             [name, &serde_json::to_string(&table).expect("serialises")],
         )
         .expect("inserts");

@@ -1,0 +1,191 @@
+//! The outbox as people and the schedule see it: what waits, what failed, what is given up; and the new
+//! identity of a copied file.
+//!
+//! `discard` is the only way in which a queued change is ever dropped, and it keeps what it drops.
+
+use super::fault::OrFault;
+use super::local::Local;
+use super::notes;
+use super::state;
+use crate::error::Result;
+use crate::model::ChangeKey;
+use rusqlite::{Connection, OptionalExtension, params};
+
+const WHAT: &str = "working the outbox";
+
+/// How many changes wait to be sent now, and how many at all.
+pub fn waiting(conn: &Connection, now_ms: i64) -> Result<(u64, u64)> {
+    conn.query_row(
+        "select count(case when next_attempt_at is null or next_attempt_at <= ?1 then 1 end), \
+         count(*) from tidewater_outbox where status in ('pending', 'uploading')",
+        [now_ms],
+        |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
+    )
+    .map(|(ready, all)| {
+        (
+            u64::try_from(ready).unwrap_or(0),
+            u64::try_from(all).unwrap_or(0),
+        )
+    })
+    .or_fault(WHAT)
+}
+
+/// When the next waiting change is due, ms since 1970.
+pub fn next_due(conn: &Connection) -> Result<Option<i64>> {
+    conn.query_row(
+        "select min(coalesce(next_attempt_at, 0)) from tidewater_outbox where status = 'pending' \
+         and tbl in (select name from tidewater_table where mirror is not null)",
+        [],
+        |r| r.get(0),
+    )
+    .or_fault(WHAT)
+}
+
+/// How many rows the key log holds.
+pub fn log_rows(conn: &Connection) -> Result<i64> {
+    conn.query_row("select count(*) from tidewater_log", [], |r| r.get(0))
+        .or_fault(WHAT)
+}
+
+/// Whether this batch is under way: sent perhaps, and not confirmed.
+pub fn was_sent(conn: &Connection, seq: i64, key: Option<&str>) -> Result<bool> {
+    conn.query_row(
+        "select exists (select 1 from tidewater_batch where seq = ?1 and batch_key is ?2)",
+        params![seq, key],
+        |r| r.get(0),
+    )
+    .or_fault(WHAT)
+}
+
+/// Whether the key log holds anything.
+pub fn log_waits(conn: &Connection) -> Result<bool> {
+    conn.query_row("select exists (select 1 from tidewater_log)", [], |r| {
+        r.get(0)
+    })
+    .or_fault(WHAT)
+}
+
+/// The change keys of all failed entries.
+pub fn failed_keys(conn: &Connection) -> Result<Vec<String>> {
+    let mut s = conn
+        .prepare_cached(
+            "select change_key from tidewater_outbox where status = 'failed' order by id",
+        )
+        .or_fault(WHAT)?;
+    s.query_map([], |r| r.get(0))
+        .and_then(Iterator::collect)
+        .or_fault(WHAT)
+}
+
+/// Failed entries go back to pending; `keys` empty means all. Returns their ids.
+pub fn retry_failed(local: &mut Local, keys: &[String], force: bool) -> Result<Vec<i64>> {
+    let tx = local.begin()?;
+    let ids = select_failed(&tx, keys, force)?;
+    for id in &ids {
+        tx.execute(
+            "update tidewater_outbox set status = 'pending', attempts = 0, next_attempt_at = null \
+             where id = ?1",
+            [id],
+        )
+        .or_fault(WHAT)?;
+    }
+    tx.commit().or_fault(WHAT)?;
+    Ok(ids)
+}
+
+fn select_failed(tx: &Connection, keys: &[String], waiting_too: bool) -> Result<Vec<i64>> {
+    let mut s = tx
+        .prepare(
+            "select id, change_key from tidewater_outbox where status = 'failed' \
+             or (?1 and status = 'pending' and next_attempt_at is not null) order by id",
+        )
+        .or_fault(WHAT)?;
+    let rows = s
+        .query_map([waiting_too], |r| {
+            Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?))
+        })
+        .or_fault(WHAT)?;
+    let mut out = Vec::new();
+    for row in rows {
+        let (id, key) = row.or_fault(WHAT)?;
+        if keys.is_empty() || keys.contains(&key) {
+            out.push(id);
+        }
+    }
+    Ok(out)
+}
+
+/// Gives up failed entries: the only way in which a queued change is ever dropped. Each is kept as a
+/// `discarded` conflict, and its row is fetched again. Returns the keys that were discarded.
+pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<String>> {
+    let tx = local.begin()?;
+    let token = state::token(&tx)?;
+    let current = notes::intern(&tx, &token)?;
+    let mut done = Vec::new();
+    for key in keys {
+        let found: Option<(i64, String, String, Option<String>)> = tx
+            .query_row(
+                "select id, tbl, pk, payload from tidewater_outbox \
+                 where change_key = ?1 and status = 'failed'",
+                [key],
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+            )
+            .optional()
+            .or_fault(WHAT)?;
+        let Some((id, table, pk, payload)) = found else {
+            continue;
+        };
+        tx.execute(
+            "insert into tidewater_conflict (id, tbl, pk, kind, policy, winner, local, local_change, \
+             local_at, detected_at) values (?1, ?2, ?3, 'discarded', 'last_write_wins', 'remote', ?4, \
+             ?5, ?6, ?7)",
+            params![
+                ulid::Ulid::generate().to_string(),
+                table,
+                pk,
+                payload,
+                key,
+                ChangeKey::parse(key).map_or(0, |c| c.millis()),
+                now_ms
+            ],
+        )
+        .or_fault(WHAT)?;
+        tx.execute("delete from tidewater_outbox where id = ?1", [id])
+            .or_fault(WHAT)?;
+        notes::leave(&tx, &table, &pk, current)?;
+        done.push(key.clone());
+    }
+    state::bump_epoch(&tx)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(done)
+}
+
+/// Takes a new identity (SYNC-008): the chain starts anew, batches dissolve, what was not sent is
+/// kept with its keys and bases and marked as carried over. Cursor and notes stay: they are honest.
+pub fn take_new_identity(local: &mut Local) -> Result<String> {
+    let tx = local.begin()?;
+    let id = ulid::Ulid::generate().to_string();
+    state::set(&tx, "device_id", &id)?;
+    state::set_number(&tx, "push_seq", 0)?;
+    state::set_number(&tx, "confirmed", 0)?;
+    state::put(&tx, "chain_key", None)?;
+    tx.execute("delete from tidewater_batch", [])
+        .or_fault(WHAT)?;
+    // Two entries of one row fold: the newer content, the older base and place.
+    tx.execute_batch(
+        "update tidewater_outbox set base = (select o.base from tidewater_outbox o \
+         where o.tbl = tidewater_outbox.tbl and o.pk = tidewater_outbox.pk and o.status <> 'synced' \
+         order by o.id limit 1), known = (select o.known from tidewater_outbox o \
+         where o.tbl = tidewater_outbox.tbl and o.pk = tidewater_outbox.pk and o.status <> 'synced' \
+         order by o.id limit 1) where status <> 'synced'; \
+         delete from tidewater_outbox where status <> 'synced' and exists (select 1 from \
+         tidewater_outbox o where o.tbl = tidewater_outbox.tbl and o.pk = tidewater_outbox.pk \
+         and o.status <> 'synced' and o.id > tidewater_outbox.id); \
+         update tidewater_outbox set status = 'pending', batch = null where status = 'uploading'; \
+         update tidewater_outbox set carried = 1 where status <> 'synced'",
+    )
+    .or_fault(WHAT)?;
+    state::bump_epoch(&tx)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(id)
+}
