@@ -81,6 +81,9 @@ pub async fn drain<R: Remote>(
 ) -> Result<Pulled> {
     let mut pulled = Pulled::default();
     let mut drifted = false;
+    // A round that an earlier process left half read ends where its target was frozen; what was
+    // committed since comes with the next one.
+    let mut resumed = state::token(device.local.conn())?.target.is_some();
     loop {
         device.local.still_there()?;
         let token = state::token(device.local.conn())?;
@@ -134,7 +137,7 @@ pub async fn drain<R: Remote>(
             device.claim_all(&NoProgress)?;
             continue;
         }
-        if applied.stale || page.more {
+        if applied.stale || page.more || std::mem::take(&mut resumed) {
             if stop.is_cancelled() {
                 return Ok(pulled);
             }
