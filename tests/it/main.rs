@@ -17,3 +17,4 @@ mod running;
 mod sides;
 mod stories;
 mod support;
+mod swaps;
