@@ -163,11 +163,12 @@ impl PgRemote {
         }
     }
 
-    /// What every transaction of ours begins with.
+    /// What every transaction of ours begins with. Read committed, whatever the server's default is:
+    /// under any other level a statement does not see what it has just waited for.
     fn begin(&self) -> String {
         let ms = self.deadline.as_millis().max(1);
         format!(
-            "begin; set local statement_timeout = {ms}; set local lock_timeout = {ms}; \
+            "begin isolation level read committed; set local statement_timeout = {ms}; set local lock_timeout = {ms}; \
              set local idle_in_transaction_session_timeout = {ms}; \
              set local synchronous_commit = on"
         )

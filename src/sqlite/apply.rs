@@ -43,7 +43,7 @@ pub struct Applied {
     pub failed: u64,
     /// Conflicts that were new to this device.
     pub conflicts: Vec<ConflictRecord>,
-    /// Rows that one of the app's triggers changed, and that were put right.
+    /// Rows that the app's triggers changed, and that are put right.
     pub corrected: u64,
     /// The page was stale and nothing more of it was used; ask again.
     pub stale: bool,
@@ -74,11 +74,11 @@ pub fn page(
             done.stale = true;
             return Ok(done);
         }
-        let Some(slice) = Slice::begin(&tx, slicing)? else {
+        let before = notes::intern(&tx, &expected)?;
+        let Some(slice) = Slice::begin(&tx, slicing, Some(before))? else {
             done.claim_first = true;
             return Ok(done);
         };
-        let before = notes::intern(&tx, &expected)?;
         let mut late = Vec::new();
         let mut n = 0;
         while n < rest.len() && n < slicing.rows && (n == 0 || started.elapsed() < slicing.time) {
@@ -142,7 +142,8 @@ pub fn fetched(
         done.stale = true;
         return Ok(done);
     }
-    let Some(slice) = Slice::begin(&tx, slicing)? else {
+    // Rows by key come one by one, after all others: what is noted again here would never come to rest.
+    let Some(slice) = Slice::begin(&tx, slicing, None)? else {
         done.claim_first = true;
         return Ok(done);
     };

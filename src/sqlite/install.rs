@@ -5,16 +5,18 @@
 
 use super::app_row;
 use super::apply::{Applied, Slicing};
+use super::aside;
 use super::fault::{OrFault, fault};
 use super::inbox;
 use super::local::{Known, check_schema, load_tables, schema_moved};
 use super::notes;
 use super::value;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::model::{Key, Table};
 use crate::remote::Version;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 const WHAT: &str = "applying remote rows";
@@ -28,13 +30,16 @@ pub struct Slice<'a> {
     tables: HashMap<String, Known>,
     logged: HashSet<(String, String)>,
     queued: bool,
-    noted: bool,
+    noted: Cell<bool>,
     slicing: Slicing,
+    /// The base of notes for rows that the app's triggers touch beside an installed one; without it
+    /// such triggers do not run.
+    aside: Option<i64>,
 }
 
 impl<'a> Slice<'a> {
     /// Raises the guard and learns what is dirty; `None` where the key log is too long for that.
-    pub fn begin(tx: &'a Connection, slicing: Slicing) -> Result<Option<Self>> {
+    pub fn begin(tx: &'a Connection, slicing: Slicing, aside: Option<i64>) -> Result<Option<Self>> {
         check_schema(tx)?;
         super::capture::prune_candidates(tx)?;
         let tables: HashMap<String, Known> = load_tables(tx)?
@@ -52,9 +57,8 @@ impl<'a> Slice<'a> {
                 |r| r.get(0),
             )
             .or_fault(WHAT)?;
-        let noted = notes::any(tx)?;
-        tx.execute("update tidewater_guard set v = 1 where id = 1", [])
-            .or_fault(WHAT)?;
+        let noted = Cell::new(notes::any(tx)?);
+        aside::guard(tx, true)?;
         Ok(Some(Slice {
             tx,
             tables,
@@ -62,15 +66,13 @@ impl<'a> Slice<'a> {
             queued,
             noted,
             slicing,
+            aside,
         }))
     }
 
     /// Lowers the guard; it is never up at COMMIT.
     pub fn end(&self) -> Result<()> {
-        self.tx
-            .execute("update tidewater_guard set v = 0 where id = 1", [])
-            .or_fault(WHAT)?;
-        Ok(())
+        aside::guard(self.tx, false)
     }
 
     fn table(&self, name: &str) -> Result<&Table> {
@@ -119,7 +121,7 @@ impl<'a> Slice<'a> {
         version: &Version,
         done: &mut Applied,
     ) -> Result<bool> {
-        match self.write(self.table(table)?, key, version, done) {
+        match self.write(self.table(table)?, key, version, done)? {
             Ok(()) => {
                 self.installed(table, key, version)?;
                 done.installed += 1;
@@ -130,36 +132,85 @@ impl<'a> Slice<'a> {
         }
     }
 
+    /// Writes one version; whether a constraint let it in.
     fn write(
         &self,
         table: &Table,
         key: &Key,
         version: &Version,
         done: &mut Applied,
-    ) -> rusqlite::Result<()> {
-        let Some(row) = &version.row else {
-            app_row::delete(self.tx, table, key)?;
-            return Ok(());
-        };
-        app_row::write(self.tx, table, key, row)?;
-        if table.has_app_triggers
-            && !app_row::read(self.tx, table, key)?.is_some_and(|here| row.agrees_with(&here))
+    ) -> Result<rusqlite::Result<()>> {
+        if !table.has_app_triggers {
+            return Ok(self.put(table, key, version));
+        }
+        let pk = key.encode();
+        self.tx
+            .execute_batch("savepoint tidewater_row")
+            .or_fault(WHAT)?;
+        let mark = aside::mark(self.tx)?;
+        aside::guard(self.tx, false)?;
+        let mut wrote = self.put(table, key, version);
+        if self.tx.is_autocommit() {
+            // Nothing may be written behind the end of the transaction, the guard least of all.
+            return Err(rolled_back(table));
+        }
+        aside::guard(self.tx, true)?;
+        let touched = aside::take(self.tx, &self.tables, mark, (&table.name, &pk))?;
+        if wrote.is_ok() && !touched.is_empty() {
+            done.corrected += touched.len() as u64;
+            if let Some(base) = self.aside {
+                // They come again by key: the triggers' work on them was done where the row is from.
+                for (table, pk) in &touched {
+                    notes::leave(self.tx, table, pk, base)?;
+                }
+                self.noted.set(true);
+            } else {
+                self.tx
+                    .execute_batch("rollback to tidewater_row")
+                    .or_fault(WHAT)?;
+                wrote = self.put_without_triggers(table, key, version);
+            }
+        }
+        if wrote.is_ok()
+            && let Some(row) = &version.row
+            && !app_row::read(self.tx, table, key)
+                .or_fault(WHAT)?
+                .is_some_and(|here| row.agrees_with(&here))
         {
-            // One of the app's own triggers changed what arrived: put the row right without triggers.
-            self.tx
-                .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-            let again = app_row::write(self.tx, table, key, row);
-            self.tx
-                .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
-            again?;
+            // One of the app's own triggers changed what arrived: put the row right.
+            wrote = self.put_without_triggers(table, key, version);
             done.corrected += 1;
         }
-        Ok(())
+        self.tx
+            .execute_batch("release tidewater_row")
+            .or_fault(WHAT)?;
+        Ok(wrote)
+    }
+
+    fn put(&self, table: &Table, key: &Key, version: &Version) -> rusqlite::Result<()> {
+        match &version.row {
+            Some(row) => app_row::write(self.tx, table, key, row),
+            None => app_row::delete(self.tx, table, key).map(|_| ()),
+        }
+    }
+
+    fn put_without_triggers(
+        &self,
+        table: &Table,
+        key: &Key,
+        version: &Version,
+    ) -> rusqlite::Result<()> {
+        self.tx
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        let done = self.put(table, key, version);
+        self.tx
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+        done
     }
 
     fn installed(&self, table: &str, key: &Key, version: &Version) -> Result<()> {
         let pk = key.encode();
-        if self.noted {
+        if self.noted.get() {
             notes::remove(self.tx, table, &pk)?;
             inbox::settle(self.tx, table, &pk)?;
         }
@@ -200,7 +251,7 @@ impl<'a> Slice<'a> {
         for (table, key, version) in left {
             let t = self.table(table)?;
             let mut ignored = Applied::default();
-            let error = match self.write(t, key, version, &mut ignored) {
+            let error = match self.write(t, key, version, &mut ignored)? {
                 Ok(()) => continue,
                 Err(e) => fault(e, WHAT),
             };
@@ -229,11 +280,17 @@ impl<'a> Slice<'a> {
             .execute_batch("savepoint tidewater_swap")
             .or_fault(WHAT)?;
         let mut worked = true;
+        let gone = Version {
+            change: String::new(),
+            device: String::new(),
+            row: None,
+        };
         for (table, key, _) in rows {
-            app_row::delete(self.tx, self.table(table)?, key).or_fault(WHAT)?;
+            self.write(self.table(table)?, key, &gone, done)?
+                .or_fault(WHAT)?;
         }
         for (table, key, version) in rows {
-            match self.write(self.table(table)?, key, version, done) {
+            match self.write(self.table(table)?, key, version, done)? {
                 Ok(()) => {}
                 Err(e) if is_constraint(&e) => {
                     worked = false;
@@ -257,6 +314,16 @@ impl<'a> Slice<'a> {
         }
         Ok(true)
     }
+}
+
+/// The transaction is gone, and with it all that this slice had installed.
+fn rolled_back(table: &Table) -> Error {
+    Error::new(
+        Code::SchemasDiffer,
+        "writing a row that arrived rolled the whole transaction back",
+        "a trigger of the app must say RAISE(ABORT), not RAISE(ROLLBACK); nothing is lost meanwhile",
+    )
+    .on_table(&table.name)
 }
 
 fn is_constraint(e: &rusqlite::Error) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod app_row;
 pub mod apply;
+mod aside;
 pub mod build;
 pub mod capture;
 pub mod claim;

@@ -19,6 +19,10 @@ use tokio_util::sync::CancellationToken;
 /// The longest that the app waits for a slice of ours.
 const SLICE: Duration = Duration::from_millis(8);
 
+/// Rows that are fetched by key at once, however small a page is: rows that swapped their unique
+/// values can only be applied together.
+const FETCHED: usize = 500;
+
 /// An idle cursor is stored again once the server is so many transactions ahead, so that a poll never
 /// scans long over what this device wrote itself.
 const STALE_XIDS: u64 = 500;
@@ -147,6 +151,10 @@ pub async fn drain<R: Remote>(
     }
     heal_tables(device).await?;
     fetch_notes(device, slicing, &mut pulled).await?;
+    if pulled.failed > 0 {
+        // What met a constraint in its page and was applied by key in the end has not failed.
+        pulled.failed = inbox::failures(device.local.conn())?;
+    }
     device.preserve()?;
     pulled.failed = inbox::failed_since(device.local.conn(), slicing.now_ms)?;
     Ok(pulled)
@@ -211,8 +219,7 @@ async fn fetch_notes<R: Remote>(
     }
     let mut after: Option<(String, String)> = None;
     loop {
-        let limit = device.config.download.page_size.min(500);
-        let found = notes::clean(device.local.conn(), after.as_ref(), limit)?;
+        let found = notes::clean(device.local.conn(), after.as_ref(), FETCHED)?;
         let Some((table, pk, _)) = found.last() else {
             return Ok(());
         };

@@ -3,7 +3,7 @@
 
 use crate::support::cli::{Device, Running};
 use crate::support::fleet::{ALL, Fleet, ITEMS, conflicts};
-use crate::support::server::{Client, Schema};
+use crate::support::server::{Client, Schema, shared};
 use crate::support::wait::{PATIENCE, eventually};
 
 /// Waits until a backend of this device waits for a lock.
@@ -76,35 +76,61 @@ fn f10_the_check_in_the_upserts_own_statement_misses_the_tombstone() {
 fn f10_an_update_that_meets_a_delete_under_way_is_a_conflict() {
     // The clock decides: the later one wins, and the other is kept.
     for newer in [true, false] {
-        let fleet = Fleet::new(ITEMS);
-        let (a, name) = device(&fleet, "a");
-        let b = fleet.device("b");
-        a.sql("insert into items values ('r', 'first', 0)");
-        fleet.converge(&[&a, &b], ALL);
-        a.sql("update items set body = 'edited' where id = 'r'");
-        let shift = if newer { "+ 5000" } else { "- 5000" };
-        a.sql(&format!("update tidewater_log set at = at {shift}"));
-        let deleting = fleet.schema.client();
-        deleting.exec("begin; delete from items where id = 'r'");
-        push_into(&fleet, &deleting, &a, &name);
-        assert_eq!(fleet.conflicts(), 1, "newer: {newer}");
-        expect_no_undead(&fleet);
-        fleet.converge(&[&a, &b], ALL);
-        expect_no_undead(&fleet);
-        let left = fleet.server("select body from items");
-        let c = &conflicts(&a)[0];
-        assert_eq!(c["kind"], "update_delete");
-        assert_eq!(c["local"]["body"], "edited", "whole on either side");
-        if newer {
-            assert_eq!(
-                (left, &c["winner"]),
-                (vec![vec!["edited".into()]], &"local".into())
-            );
-        } else {
-            assert_eq!((left, &c["winner"]), (vec![], &"remote".into()));
-        }
-        assert_eq!(fleet.conflicts(), 1, "and no second one");
+        update_meets_delete(Fleet::new(ITEMS), newer, DELETE);
     }
+}
+
+#[test]
+fn f10_the_databases_default_isolation_changes_nothing() {
+    let name = format!("strict_{}", ulid::Ulid::generate()).to_lowercase();
+    let server = Client::connect(&shared().url());
+    server.exec(&format!("create database {name}"));
+    server.exec(&format!(
+        "alter database {name} set default_transaction_isolation = 'repeatable read'"
+    ));
+    let url = shared().url().replace("/postgres?", &format!("/{name}?"));
+    let fleet = Fleet::within(Schema::on(&url), ITEMS, "");
+    assert_eq!(
+        fleet.schema.one("show default_transaction_isolation"),
+        "repeatable read"
+    );
+    // The push has its first statement behind it when it comes to the table: a snapshot of then would
+    // not show it the tombstone.
+    let behind_the_door = format!("lock table items in access exclusive mode; {DELETE}");
+    update_meets_delete(fleet, true, &behind_the_door);
+    server.exec(&format!("drop database {name} with (force)"));
+}
+
+const DELETE: &str = "delete from items where id = 'r'";
+
+fn update_meets_delete(fleet: Fleet, newer: bool, delete: &str) {
+    let (a, name) = device(&fleet, "a");
+    let b = fleet.device("b");
+    a.sql("insert into items values ('r', 'first', 0)");
+    fleet.converge(&[&a, &b], ALL);
+    a.sql("update items set body = 'edited' where id = 'r'");
+    let shift = if newer { "+ 5000" } else { "- 5000" };
+    a.sql(&format!("update tidewater_log set at = at {shift}"));
+    let deleting = fleet.schema.client();
+    deleting.exec(&format!("begin; {delete}"));
+    push_into(&fleet, &deleting, &a, &name);
+    assert_eq!(fleet.conflicts(), 1, "newer: {newer}");
+    expect_no_undead(&fleet);
+    fleet.converge(&[&a, &b], ALL);
+    expect_no_undead(&fleet);
+    let left = fleet.server("select body from items");
+    let c = &conflicts(&a)[0];
+    assert_eq!(c["kind"], "update_delete");
+    assert_eq!(c["local"]["body"], "edited", "whole on either side");
+    if newer {
+        assert_eq!(
+            (left, &c["winner"]),
+            (vec![vec!["edited".into()]], &"local".into())
+        );
+    } else {
+        assert_eq!((left, &c["winner"]), (vec![], &"remote".into()));
+    }
+    assert_eq!(fleet.conflicts(), 1, "and no second one");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Every integration test, in one program: they share a server and a build.
 
+mod app_triggers;
 mod chinook;
 mod conflicts;
 mod crash;
@@ -24,3 +25,4 @@ mod sides;
 mod size;
 mod stories;
 mod support;
+mod swaps;

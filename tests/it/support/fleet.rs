@@ -30,8 +30,13 @@ impl Fleet {
 
     /// Further sections of every device's configuration.
     pub fn configured(ddl: &str, more: &str) -> Fleet {
+        Fleet::within(Schema::new(), ddl, more)
+    }
+
+    /// In a schema of the test's choice.
+    pub fn within(schema: Schema, ddl: &str, more: &str) -> Fleet {
         Fleet {
-            schema: Schema::new(),
+            schema,
             ddl: ddl.to_owned(),
             more: more.to_owned(),
         }
