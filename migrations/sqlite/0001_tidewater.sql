@@ -25,6 +25,7 @@ create table tidewater_table (
   rank integer not null,             -- parents before children
   spec text not null,
   mirror text,                       -- JSON of remote::Mirror; null until first contact
+  followed integer not null default 0, -- 1: the feed was followed for it from the start, without a gap
   heal integer not null default 0    -- 1: capture was bare; every key counts as dirty until compared
 ) without rowid;
 

@@ -248,8 +248,16 @@ pub fn store_tables(tx: &Connection, tables: &[Table]) -> Result<()> {
             .and_then(|m| serde_json::to_string(m).ok());
         let spec = serde_json::to_string(t).unwrap_or_default();
         tx.execute(
-            "insert into tidewater_table (name, rank, spec, mirror, heal) values (?1, ?2, ?3, ?4, ?5)",
-            params![t.name, i64::try_from(rank).unwrap_or(0), spec, mirror, before.is_some_and(|o| o.heal)],
+            "insert into tidewater_table (name, rank, spec, mirror, heal, followed) \
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                t.name,
+                i64::try_from(rank).unwrap_or(0),
+                spec,
+                mirror,
+                before.is_some_and(|o| o.heal),
+                before.is_some_and(|o| o.followed)
+            ],
         )
         .or_fault("storing the tables")?;
     }
@@ -265,12 +273,14 @@ pub struct Known {
     pub mirror: Option<Mirror>,
     /// Whether capture was bare: every key counts as dirty until the table was compared.
     pub heal: bool,
+    /// Whether the feed was followed for it without a gap: what was seen was installed here.
+    pub followed: bool,
 }
 
 /// The tracked tables, parents before children.
 pub fn load_tables(conn: &Connection) -> Result<Vec<Known>> {
     let mut s = conn
-        .prepare_cached("select spec, mirror, heal from tidewater_table order by rank")
+        .prepare_cached("select spec, mirror, heal, followed from tidewater_table order by rank")
         .or_fault("reading the tables")?;
     let rows = s
         .query_map([], |r| {
@@ -278,12 +288,13 @@ pub fn load_tables(conn: &Connection) -> Result<Vec<Known>> {
                 r.get::<_, String>(0)?,
                 r.get::<_, Option<String>>(1)?,
                 r.get::<_, bool>(2)?,
+                r.get::<_, bool>(3)?,
             ))
         })
         .or_fault("reading the tables")?;
     let mut out = Vec::new();
     for row in rows {
-        let (spec, mirror, heal) = row.or_fault("reading the tables")?;
+        let (spec, mirror, heal, followed) = row.or_fault("reading the tables")?;
         let table = serde_json::from_str(&spec).map_err(|e| {
             Error::new(
                 Code::LocalUnusable,
@@ -296,6 +307,7 @@ pub fn load_tables(conn: &Connection) -> Result<Vec<Known>> {
             table,
             mirror,
             heal,
+            followed,
         });
     }
     Ok(out)
@@ -314,14 +326,25 @@ pub fn tracked(known: &[Known]) -> Vec<Tracked> {
         .collect()
 }
 
-/// Stores what was learned of a mirror; `None` forgets it.
+/// Stores what was learned of a mirror; `None` forgets it, and the feed passes its rows from then on.
 pub fn set_mirror(tx: &Connection, table: &str, mirror: Option<&Mirror>) -> Result<()> {
     let json = mirror.and_then(|m| serde_json::to_string(m).ok());
     tx.execute(
-        "update tidewater_table set mirror = ?2 where name = ?1",
+        "update tidewater_table set mirror = ?2, \
+         followed = case when ?2 is null then 0 else followed end where name = ?1",
         params![table, json],
     )
     .or_fault("storing a mirror")?;
+    Ok(())
+}
+
+/// Says that nothing of a table that the feed has passed is missing here, unless a note asks for it.
+pub fn set_followed(tx: &Connection, table: &str) -> Result<()> {
+    tx.execute(
+        "update tidewater_table set followed = 1 where name = ?1",
+        [table],
+    )
+    .or_fault("marking a table")?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::remote::{Head, Hello, Remote, Tracked};
 use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
-use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
+use crate::sqlite::local::{Local, load_tables, set_followed, set_mirror, tracked};
 use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -109,6 +109,8 @@ impl<R: Remote> Device<R> {
     /// The app changed its schema: look again and reinstall capture.
     pub fn heal_capture(&mut self) -> Result<()> {
         heal::reinstall(&mut self.local, &self.config)?;
+        // Columns that changed have to meet their mirror before anything else is exchanged.
+        self.prepared = false;
         self.reload()
     }
 
@@ -128,7 +130,7 @@ impl<R: Remote> Device<R> {
         }
         let late: Vec<String> = known
             .iter()
-            .filter(|k| k.mirror.is_none() && workspace.mirrors.contains_key(&k.table.name))
+            .filter(|k| !k.followed && workspace.mirrors.contains_key(&k.table.name))
             .map(|k| k.table.name.clone())
             .collect();
         let tx = self.local.begin()?;
@@ -136,14 +138,20 @@ impl<R: Remote> Device<R> {
         for k in &known {
             let fresh = workspace.mirrors.get(&k.table.name).cloned();
             let fresh = fresh.map(|mut m| {
-                // A raised epoch is dealt with by the comparison, not forgotten here.
-                if let Some(old) = &k.mirror {
-                    m.epoch = old.epoch;
+                // A raised epoch is dealt with by the comparison, not forgotten here; nor is it where
+                // the mirror was forgotten because the app changed its columns.
+                match &k.mirror {
+                    Some(old) => m.epoch = old.epoch,
+                    None if k.followed => m.epoch = 0,
+                    None => {}
                 }
                 m
             });
-            if fresh != k.mirror {
+            if fresh.is_none() || fresh != k.mirror {
                 set_mirror(&tx, &k.table.name, fresh.as_ref())?;
+            }
+            if !started && fresh.is_some() {
+                set_followed(&tx, &k.table.name)?;
             }
         }
         if seen_before.is_none() {
@@ -161,19 +169,21 @@ impl<R: Remote> Device<R> {
             for name in late {
                 if let Some(t) = self.tables.iter().find(|t| t.table.name == name).cloned() {
                     compare::leave_notes(self, &t).await?;
+                    set_followed(self.local.conn(), &t.table.name)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Prepares where nothing was ever learned, or a table lacks its mirror and this process has not
-    /// asked yet.
+    /// Prepares where nothing was ever learned, or a table lacks its mirror or was not compared with it
+    /// yet and this process has not asked yet. Before every page: what the feed brings of a table
+    /// without a mirror is passed over.
     pub async fn prepare_if_needed(&mut self) -> Result<()> {
         let never = state::identity(self.local.conn())?.is_none();
         let missing = load_tables(self.local.conn())?
             .iter()
-            .any(|k| k.mirror.is_none());
+            .any(|k| k.mirror.is_none() || !k.followed);
         if never || (missing && !self.prepared) {
             self.prepare().await?;
         }
