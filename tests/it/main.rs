@@ -11,6 +11,7 @@ mod layering;
 mod pages;
 mod privacy;
 mod running;
+mod service;
 mod sides;
 mod size;
 mod stories;
