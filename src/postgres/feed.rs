@@ -61,6 +61,19 @@ fn passed(token: &Token, stream: i32) -> bool {
     token.pos.as_ref().is_some_and(|p| p.stream > stream)
 }
 
+/// The condition that leaves out the conflicts that a round under way has delivered.
+fn after_conflict(s: &mut Statement, token: &Token) -> String {
+    let Some(pos) = position(token, CONFLICTS) else {
+        return String::new();
+    };
+    let id = match pos.key.as_slice() {
+        [Value::Text(id)] => id.as_str(),
+        _ => "",
+    };
+    let (x, id) = (xid(s, pos.xid), s.text(id));
+    format!(" and (c.tidewater_xid, c.id) > ({x}, {id})")
+}
+
 /// The numbers of all streams of a request, in feed order.
 fn streams(request: &PageRequest) -> Vec<(i32, Option<&Tracked>)> {
     let mut out: Vec<_> = request
@@ -73,19 +86,6 @@ fn streams(request: &PageRequest) -> Vec<(i32, Option<&Tracked>)> {
     out.push((CONFLICTS, None));
     out.retain(|(id, _)| !passed(&request.token, *id));
     out
-}
-
-/// The condition "not delivered in this round yet" on a conflict.
-fn behind_conflict(s: &mut Statement, token: &Token) -> String {
-    let Some(pos) = position(token, CONFLICTS) else {
-        return String::new();
-    };
-    let id = match pos.key.as_slice() {
-        [Value::Text(id)] => id.as_str(),
-        _ => "",
-    };
-    let (x, id) = (xid(s, pos.xid), s.text(id));
-    format!(" and (c.tidewater_xid, c.id) > ({x}, {id})")
 }
 
 /// The tombstones of tracked tables; one whose row exists is never reported.
@@ -135,7 +135,7 @@ fn poll(schema: &str, request: &PageRequest) -> Result<Statement> {
                  and {}{}",
                 ident(schema),
                 is_new(&mut s, "c", token, target),
-                behind_conflict(&mut s, token)
+                after_conflict(&mut s, token)
             ),
         };
         fresh.push(format!(
@@ -419,7 +419,7 @@ impl Window<'_> {
         let mut s = Statement::default();
         let device = s.text(&self.request.device);
         let mut condition = is_new(&mut s, "c", &self.request.token, Some(self.target));
-        condition.push_str(&behind_conflict(&mut s, &self.request.token));
+        condition.push_str(&after_conflict(&mut s, &self.request.token));
         let limit = s.bind(i64::try_from(self.rows).unwrap_or(i64::MAX), Type::INT8);
         let inner = format!(
             "select c.tidewater_xid::text as x, c.id, c.table_name, c.pk, c.kind, c.policy, \

@@ -65,15 +65,16 @@ impl Local {
     }
 
     fn settle(conn: Connection, path: &Path, inode: (u64, u64)) -> Result<Local> {
-        conn.busy_timeout(BUSY).or_fault("opening the file")?;
+        let what = format!("opening {}", path.display());
+        conn.busy_timeout(BUSY).or_fault(&what)?;
         conn.set_prepared_statement_cache_capacity(256);
         conn.pragma_update(None, "foreign_keys", false)
-            .or_fault("opening the file")?;
+            .or_fault(&what)?;
         conn.pragma_update(None, "synchronous", "full")
-            .or_fault("opening the file")?;
+            .or_fault(&what)?;
         // The first read tells whether this is a database at all.
         conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
-            .or_fault(&format!("reading {}", path.display()))?;
+            .or_fault(&what)?;
         Ok(Local {
             conn,
             path: path.to_owned(),

@@ -12,7 +12,7 @@ use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Local, count, set_heal};
-use crate::sqlite::{app_row, heal_log, notes, state};
+use crate::sqlite::{app_row, heal_log, inbox, notes, state};
 
 const WHAT: &str = "comparing a table";
 
@@ -158,8 +158,10 @@ pub async fn verify<R: Remote>(
             if p.agrees() {
                 continue;
             }
+            // A row that cannot be applied is not on its way: it differs until somebody acts.
+            let stuck = inbox::is_failed(local.conn(), &name, &p.key.encode())?;
             let dirty = heal_log::is_dirty(local.conn(), &t.table, &p.key)?;
-            if dirty || !p.seen {
+            if !stuck && (dirty || !p.seen) {
                 out.in_flight += 1;
             } else if p.here.is_none() {
                 out.missing_local += 1;

@@ -12,7 +12,7 @@ use crate::remote::{Page, PageRequest, Remote, Tracked};
 use crate::report::{NoProgress, Progress};
 use crate::sqlite::apply::{self, Applied, Slicing};
 use crate::sqlite::local::load_tables;
-use crate::sqlite::{notes, state};
+use crate::sqlite::{inbox, notes, state};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,6 @@ impl Pulled {
     fn add(&mut self, a: &Applied) {
         self.downloaded += a.installed;
         self.conflicts += a.conflicts.len() as u64;
-        self.failed += a.failed;
         for c in &a.conflicts {
             tracing::warn!(
                 code = "SYNC-003",
@@ -82,6 +81,9 @@ pub async fn drain<R: Remote>(
 ) -> Result<Pulled> {
     let mut pulled = Pulled::default();
     let mut drifted = false;
+    // A round that an earlier process left half read ends where its target was frozen; what was
+    // committed since comes with the next one.
+    let mut resumed = state::token(device.local.conn())?.target.is_some();
     loop {
         device.local.still_there()?;
         device.prepare_if_needed().await?;
@@ -136,7 +138,7 @@ pub async fn drain<R: Remote>(
             device.claim_all(&NoProgress)?;
             continue;
         }
-        if applied.stale || page.more {
+        if applied.stale || page.more || std::mem::take(&mut resumed) {
             if stop.is_cancelled() {
                 return Ok(pulled);
             }
@@ -147,6 +149,7 @@ pub async fn drain<R: Remote>(
     heal_tables(device).await?;
     fetch_notes(device, slicing, &mut pulled).await?;
     device.preserve()?;
+    pulled.failed = inbox::failed_since(device.local.conn(), slicing.now_ms)?;
     Ok(pulled)
 }
 
