@@ -88,7 +88,7 @@ async fn walk<R: Remote>(
         after = Some(last.key.clone());
         let pairs = page
             .into_iter()
-            .map(|f| pair(&device.local, t, f))
+            .map(|f| pair(&device.local, t, &id, f))
             .collect::<Result<Vec<_>>>()?;
         both += pairs.iter().filter(|p| p.here.is_some()).count() as u64;
         visit(&mut device.local, &pairs)?;
@@ -109,18 +109,20 @@ async fn walk<R: Remote>(
         let pairs = found
             .into_iter()
             .filter(|f| f.version.as_ref().is_none_or(|v| v.row.is_none()))
-            .map(|f| pair(&device.local, t, f))
+            .map(|f| pair(&device.local, t, &id, f))
             .collect::<Result<Vec<_>>>()?;
         visit(&mut device.local, &pairs)?;
     }
 }
 
-fn pair(local: &Local, t: &Tracked, f: Fetched) -> Result<Pair> {
+fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Pair> {
+    let own = f.version.as_ref().is_some_and(|v| v.device == id);
     Ok(Pair {
         here: app_row::read(local.conn(), &t.table, &f.key).or_fault(WHAT)?,
         there: f.version.and_then(|v| v.row),
         key: f.key,
-        seen: f.seen,
+        // The feed never brings what this device wrote: it is known here from the start.
+        seen: f.seen || own,
     })
 }
 

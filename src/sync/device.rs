@@ -110,6 +110,8 @@ impl<R: Remote> Device<R> {
     /// The app changed its schema: look again and reinstall capture.
     pub fn heal_capture(&mut self) -> Result<()> {
         heal::reinstall(&mut self.local, &self.config)?;
+        // Columns that changed have to meet their mirror before anything else is exchanged.
+        self.prepared = false;
         self.reload()
     }
 

@@ -90,6 +90,7 @@ pub async fn drain<R: Remote>(
     let mut resumed = state::token(device.local.conn())?.target.is_some();
     loop {
         device.local.still_there()?;
+        device.prepare_if_needed().await?;
         let token = state::token(device.local.conn())?;
         let epoch = state::epoch(device.local.conn())?;
         let asked_at = now_ms();

@@ -21,6 +21,7 @@ mod privacy;
 mod refusals;
 mod running;
 mod secrets;
+mod service;
 mod sides;
 mod size;
 mod stories;
