@@ -1,6 +1,7 @@
 //! Every integration test, in one program: they share a server and a build.
 
 mod chinook;
+mod converge;
 mod demo;
 mod docs;
 mod flaws_by_hand;
