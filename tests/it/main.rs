@@ -3,6 +3,7 @@
 mod app_triggers;
 mod chinook;
 mod conflicts;
+mod converge;
 mod crash;
 mod demo;
 mod docs;
