@@ -75,9 +75,18 @@ impl Voice {
 
     /// What the command answered.
     pub async fn answer(&self, text: &str) {
-        let lines = text.trim_end().lines();
-        let out: String = lines
-            .map(|line| match line {
+        // Tables are laid out already and colours have no width: only plain long lines are broken.
+        let out: String = text
+            .trim_end()
+            .lines()
+            .flat_map(|line| match line {
+                "" => vec![String::new()],
+                long if long.chars().count() > WIDTH - 2 && !long.contains('\u{1b}') => {
+                    wrap(long, WIDTH - 4)
+                }
+                line => vec![line.to_owned()],
+            })
+            .map(|line| match line.as_str() {
                 "" => "\n".to_owned(),
                 line => format!("  {line}\n"),
             })
