@@ -24,9 +24,13 @@ pub fn fault(e: &tokio_postgres::Error, what: &str) -> Error {
             .with_disposition(Disposition::OutcomeUnknown);
     };
     let sqlstate = db.code().code();
-    let next = disposition(sqlstate);
+    // A row security policy refuses one row, a missing privilege every row.
+    let next = match db.routine() {
+        Some("ExecWithCheckOptions") if sqlstate == "42501" => Disposition::Row,
+        _ => disposition(sqlstate),
+    };
     let text = match next {
-        Disposition::Row | Disposition::RowLater => {
+        Disposition::Row | Disposition::RowLater | Disposition::Unknown => {
             let place = match (db.constraint(), db.column()) {
                 (Some(c), _) => format!(" (constraint {c})"),
                 (None, Some(c)) => format!(" (column {c})"),
@@ -65,7 +69,7 @@ fn describe(next: Disposition, sqlstate: &str) -> (Code, &'static str) {
             Code::Connection,
             "the server has no free connection; it is tried again",
         ),
-        (_, "42501") => (
+        (Disposition::NeedsHuman, "42501") => (
             Code::MissingPrivilege,
             "grant the login the right named here, or make it the owner with `alter ... owner to`",
         ),

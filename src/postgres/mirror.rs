@@ -22,6 +22,15 @@ struct Found {
     has_foreign_keys: bool,
 }
 
+impl Found {
+    /// Whether it carries tidewater's own columns.
+    fn is_mirror(&self) -> bool {
+        ["tidewater_change", "tidewater_xid", "tidewater_device"]
+            .iter()
+            .all(|c| self.columns.contains_key(*c))
+    }
+}
+
 /// The mirror that tidewater would create for a table.
 fn fresh(table: &Table, id: i32) -> Mirror {
     Mirror {
@@ -103,6 +112,12 @@ async fn ensure_one(
     found: Option<Found>,
 ) -> Result<Mirror> {
     match (known, found) {
+        (Some(_), Some(found)) if !found.is_mirror() => Err(Error::new(
+            Code::SchemasDiffer,
+            "another table stands on the server where the mirror of this table was",
+            "restore the mirror, or delete its row from tidewater_tables in the workspace to have the \
+             table adopted",
+        )),
         (Some((id, epoch)), Some(found)) => {
             let missing: Vec<_> = table
                 .replicated()

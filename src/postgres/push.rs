@@ -152,8 +152,34 @@ fn fits(tracked: &Tracked, item: &Item) -> Result<Option<Refusal>> {
     Ok(None)
 }
 
-/// See `Remote::push`.
+/// See `Remote::push`. A schema that does not fit makes the caller take the batch apart, which must
+/// never happen to one that was applied before: the ledger is asked first.
 pub async fn push(remote: &PgRemote, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
+    match send(remote, batch, tables).await {
+        Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
+            settled(remote, batch).await?.ok_or(e)
+        }
+        other => other,
+    }
+}
+
+/// What the ledger says of a batch; `None` where it still expects it.
+async fn settled(remote: &PgRemote, batch: &Batch) -> Result<Option<PushAnswer>> {
+    let session = remote.session().await?;
+    let advance = [ledger::advance(&remote.schema, batch)];
+    let rows = session
+        .pipeline(&remote.begin(), &advance, "asking the ledger")
+        .await?;
+    let answer = if rows.first().is_none_or(Vec::is_empty) {
+        Some(ledger::explain(&session, &remote.schema, batch).await?)
+    } else {
+        None
+    };
+    roll_back(session).await;
+    Ok(answer)
+}
+
+async fn send(remote: &PgRemote, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
     let plan = Plan::new(batch, tables)?;
     let ordinary = plan.misfits.is_empty() && batch.items.iter().all(|i| i.seen.is_empty());
     if ordinary && let Some(answer) = fast(remote, &plan).await? {
@@ -217,7 +243,7 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
         Err(e)
             if matches!(
                 e.disposition,
-                Some(Disposition::Row | Disposition::RowLater)
+                Some(Disposition::Row | Disposition::RowLater | Disposition::Unknown)
             ) =>
         {
             roll_back(session).await;
@@ -309,7 +335,10 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
                 }
             }
             Err(e) => {
-                let Some(Disposition::Row | Disposition::RowLater) = e.disposition else {
+                // A code of the user's own functions is nobody's business but the row's.
+                let Some(Disposition::Row | Disposition::RowLater | Disposition::Unknown) =
+                    e.disposition
+                else {
                     return Err(e);
                 };
                 session
@@ -352,7 +381,7 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
 /// What the server said about one row.
 fn refusal(e: Error) -> Refusal {
     Refusal {
-        later: e.disposition == Some(Disposition::RowLater),
+        later: e.disposition != Some(Disposition::Row),
         sqlstate: e.sqlstate.unwrap_or_default(),
         message: e.message.trim_start_matches("sending a batch: ").to_owned(),
     }

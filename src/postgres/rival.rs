@@ -1,14 +1,14 @@
 //! The slow path of one group: what did not simply apply meets its rival under the row's lock, the
 //! model decides, and whoever loses is kept whole in the same transaction.
 
-use super::decode::{get, key, key_exprs, readable, row, select_expr};
+use super::decode::{get, key, key_exprs, row, select_expr};
 use super::judge;
 use super::push::Done;
 use super::push_sql::{self, Group, key_match, keys_as_u};
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::{ChangeKey, Key, Op, Row, Side, Stamp, decide, kind_of};
+use crate::model::{ChangeKey, Key, Op, Row, Side, Stamp, Value, decide, kind_of};
 use crate::remote::{Batch, Item, Outcome, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::Type;
@@ -150,7 +150,14 @@ impl Rivals<'_> {
             return Ok(BTreeMap::new());
         }
         let t = self.group.tracked;
-        let columns = readable(&t.table, &t.mirror);
+        // Whoever loses is kept whole: redacted columns and those that only others know included.
+        let columns: Vec<_> = t
+            .table
+            .columns
+            .iter()
+            .filter(|c| !c.generated)
+            .filter_map(|c| t.mirror.wires.get(&c.name).map(|w| (c, *w)))
+            .collect();
         let keys: Vec<&Key> = members.iter().map(|i| &self.batch.items[*i].key).collect();
         let mut s = Statement::default();
         let from = keys_as_u(&mut s, t, &keys).map_err(refused)?;
@@ -159,6 +166,9 @@ impl Rivals<'_> {
         let mut picks = key_exprs("m", &t.table, &t.mirror);
         let width = picks.len();
         picks.extend(columns.iter().map(|(c, w)| select_expr("m", &c.name, *w)));
+        let mut known: Vec<String> = columns.iter().map(|(c, _)| c.name.clone()).collect();
+        known.extend(["change", "xid", "device"].map(|c| format!("tidewater_{c}")));
+        let known = s.bind(known, Type::TEXT_ARRAY);
         let order: Vec<String> = t
             .table
             .key
@@ -167,7 +177,8 @@ impl Rivals<'_> {
             .collect();
         s.sql = format!(
             "select {}, m.tidewater_change, m.tidewater_xid::text, m.tidewater_device, \
-             m.tidewater_device = {device} or {seen} from {} m join {from} on {} \
+             m.tidewater_device = {device} or {seen}, (to_jsonb(m) - {known}::text[])::text \
+             from {} m join {from} on {} \
              order by {} for update of m",
             picks.join(", "),
             qualified(self.schema, &t.table.name),
@@ -177,12 +188,14 @@ impl Rivals<'_> {
         let mut out = BTreeMap::new();
         for r in self.session.query(&s, WHAT).await? {
             let after = width + columns.len();
+            let mut whole = row(&r, width, &columns)?;
+            whole.0.extend(foreign(get(&r, after + 4)?));
             let rival = Rival {
                 change: get(&r, after)?,
                 xid: get(&r, after + 1)?,
                 device: get(&r, after + 2)?,
                 seen: get(&r, after + 3)?,
-                row: Some(row(&r, width, &columns)?),
+                row: Some(whole),
             };
             out.insert(key(&r, 0, &t.table, &t.mirror)?.encode(), rival);
         }
@@ -396,6 +409,19 @@ impl Rivals<'_> {
         self.session.query(&s, WHAT).await?;
         Ok(())
     }
+}
+
+/// Columns that this device does not know, in the form that the server's JSON gives them.
+fn foreign(json: &str) -> Vec<(String, Value)> {
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(json).unwrap_or_default();
+    fields
+        .into_iter()
+        .map(|(c, v)| {
+            let value = serde_json::from_value(v.clone()).unwrap_or(Value::Text(v.to_string()));
+            (c, value)
+        })
+        .collect()
 }
 
 /// The identity of a change key in text; the whole text where it is none of ours.

@@ -161,6 +161,7 @@ pub fn fetched(
         if !f.seen {
             // Newer than the token: the feed brings it.
             notes::remove(&tx, table, &pk)?;
+            inbox::settle(&tx, table, &pk)?;
             continue;
         }
         let version = f.version.as_ref().unwrap_or(&gone);

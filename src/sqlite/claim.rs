@@ -126,7 +126,9 @@ fn read_log(
         let at: i64 = r.get::<_, Option<i64>>("at").or_fault(WHAT)?.unwrap_or(0);
         let place = (name, key.encode());
         match places.get(&place) {
-            Some(i) => folds[*i].at = at,
+            // What a comparison logged has no time; an edit beside it keeps its own.
+            Some(i) if at > 0 => folds[*i].at = at,
+            Some(_) => {}
             None => {
                 folds.push(Fold {
                     table: place.0.clone(),

@@ -217,9 +217,11 @@ impl<R: Remote> Device<R> {
                 Verdict::Copied
             });
         }
-        let offset = head.now_ms - (asked_at + now_ms()) / 2;
+        let back_at = now_ms();
+        let offset = head.now_ms - (asked_at + back_at) / 2;
         let stored = state::number(conn, "clock_offset_ms")?;
-        if (offset - stored).abs() > OFFSET_NOISE {
+        // A long answer says no more of the clock than its half.
+        if (offset - stored).abs() > OFFSET_NOISE.max((back_at - asked_at) / 2) {
             let tx = self.local.begin()?;
             state::set_number(&tx, "clock_offset_ms", offset)?;
             tx.commit().or_fault("storing the clock offset")?;
