@@ -10,6 +10,9 @@ use crate::sync::ops::{self, InitOptions, InitOutcome, NowOptions, QueueFilter};
 use std::future::Future;
 use tokio::runtime::Runtime;
 
+/// What a newcomer does after `init`.
+const NEXT: &str = "`tidewater now` syncs once; `tidewater run` keeps both sides in step";
+
 /// Commands without I/O to wait for run here, without a runtime and with the default signal handling.
 pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
     if let Command::Clone { file } = &cli.command {
@@ -91,7 +94,10 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             let opts = InitOptions { tables, dry_run };
             match ops::init(config, &opts, &*bar).await? {
                 InitOutcome::Done(report) => {
-                    output.summary(&report, |r, p| render::init(r, "Initialised", p));
+                    output.summary(&report, |r, p| {
+                        let done = render::init(r, "Initialised", p);
+                        format!("{}\n\n  {NEXT}", done.trim_end())
+                    });
                 }
                 InitOutcome::DryRun(statements) => {
                     let statements = statements

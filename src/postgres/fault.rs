@@ -13,12 +13,15 @@ pub fn fault(e: &tokio_postgres::Error, what: &str) -> Error {
         let cause = e
             .source()
             .map_or_else(|| e.to_string(), ToString::to_string);
-        return Error::new(
-            Code::Connection,
-            format!("{what}: {cause}"),
-            "check the network and the server; nothing is lost, it is tried again",
-        )
-        .with_disposition(Disposition::OutcomeUnknown);
+        // The driver has no kind of its own for this: the server asks, and there is none to give.
+        let remedy = match cause.as_str() {
+            "password missing" => {
+                "set PGPASSWORD, or write the password into the pgpass file; nothing is lost"
+            }
+            _ => "check the network and the server; nothing is lost, it is tried again",
+        };
+        return Error::new(Code::Connection, format!("{what}: {cause}"), remedy)
+            .with_disposition(Disposition::OutcomeUnknown);
     };
     let sqlstate = db.code().code();
     let next = disposition(sqlstate);

@@ -61,6 +61,19 @@ fn passed(token: &Token, stream: i32) -> bool {
     token.pos.as_ref().is_some_and(|p| p.stream > stream)
 }
 
+/// The condition that leaves out the conflicts that a round under way has delivered.
+fn after_conflict(s: &mut Statement, token: &Token) -> String {
+    let Some(pos) = position(token, CONFLICTS) else {
+        return String::new();
+    };
+    let id = match pos.key.as_slice() {
+        [Value::Text(id)] => id.as_str(),
+        _ => "",
+    };
+    let (x, id) = (xid(s, pos.xid), s.text(id));
+    format!(" and (c.tidewater_xid, c.id) > ({x}, {id})")
+}
+
 /// The numbers of all streams of a request, in feed order.
 fn streams(request: &PageRequest) -> Vec<(i32, Option<&Tracked>)> {
     let mut out: Vec<_> = request
@@ -119,9 +132,10 @@ fn poll(schema: &str, request: &PageRequest) -> Result<Statement> {
             }
             _ => format!(
                 "from {}.tidewater_conflicts c where {device} in (c.pushed_device, c.server_device) \
-                 and {}",
+                 and {}{}",
                 ident(schema),
-                is_new(&mut s, "c", token, target)
+                is_new(&mut s, "c", token, target),
+                after_conflict(&mut s, token)
             ),
         };
         fresh.push(format!(
@@ -219,7 +233,10 @@ async fn read(
         };
         rows_left = rows_left.saturating_sub(read_rows);
         bytes_left = bytes_left.saturating_sub(bytes);
-        let pos = last.or_else(|| page.rows.last().map(|r| r.pos.clone()));
+        // A round under way never loses its place, whatever a page brings.
+        let pos = last
+            .or_else(|| page.rows.last().map(|r| r.pos.clone()))
+            .or_else(|| request.token.pos.clone());
         if more || rows_left == 0 || bytes_left == 0 {
             // The round ends here or goes on behind this position; the next poll finds out.
             page.more = true;
@@ -402,14 +419,7 @@ impl Window<'_> {
         let mut s = Statement::default();
         let device = s.text(&self.request.device);
         let mut condition = is_new(&mut s, "c", &self.request.token, Some(self.target));
-        if let Some(pos) = position(&self.request.token, CONFLICTS) {
-            let id = match pos.key.as_slice() {
-                [Value::Text(id)] => id.as_str(),
-                _ => "",
-            };
-            let (x, id) = (xid(&mut s, pos.xid), s.text(id));
-            condition.push_str(&format!(" and (c.tidewater_xid, c.id) > ({x}, {id})"));
-        }
+        condition.push_str(&after_conflict(&mut s, &self.request.token));
         let limit = s.bind(i64::try_from(self.rows).unwrap_or(i64::MAX), Type::INT8);
         let inner = format!(
             "select c.tidewater_xid::text as x, c.id, c.table_name, c.pk, c.kind, c.policy, \

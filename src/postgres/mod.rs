@@ -131,13 +131,14 @@ impl PgRemote {
 
     /// Borrows a connection.
     async fn session(&self) -> Result<Session> {
+        let what = format!("connecting to {}", self.conn.display());
         match self.pool.get().await {
             Ok(object) => Ok(Session::new(object, self.deadline)),
             Err(PoolError::Backend(e)) => {
                 if let Some(error) = tls::explain(&e, &self.conn) {
                     return Err(error.with_disposition(Disposition::Reconnect));
                 }
-                let mut error = fault::fault(&e, "connecting to the remote");
+                let mut error = fault::fault(&e, &what);
                 // Whatever a server says before the login is done, no item is at fault.
                 if error.code != Code::RemoteNotUsable {
                     error.code = Code::Connection;
@@ -147,7 +148,7 @@ impl PgRemote {
             Err(PoolError::Timeout(_)) => Err(Error::new(
                 Code::Connection,
                 format!(
-                    "connecting to the remote: no answer within {} s",
+                    "{what}: no answer within {} s",
                     self.connect_timeout.as_secs_f32()
                 ),
                 "check host, port and network; nothing is lost, it is tried again",
@@ -155,7 +156,7 @@ impl PgRemote {
             .with_disposition(Disposition::Reconnect)),
             Err(e) => Err(Error::new(
                 Code::Connection,
-                format!("connecting to the remote: {e}"),
+                format!("{what}: {e}"),
                 "it is tried again by itself",
             )
             .with_disposition(Disposition::Reconnect)),

@@ -126,7 +126,17 @@ async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool>
                 &format!("create schema {}", ident(schema)),
                 "creating the schema",
             )
-            .await?;
+            .await
+            .map_err(|mut e| {
+                if e.code == Code::MissingPrivilege {
+                    e.remedy = format!(
+                        "have the database's owner run `create schema {} authorization LOGIN`, with \
+                         the login of [remote] url",
+                        ident(schema)
+                    );
+                }
+                e
+            })?;
     }
     let done: i32 = if has_workspace {
         let s = Statement::fixed(format!(

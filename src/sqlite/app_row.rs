@@ -78,7 +78,13 @@ pub fn write(conn: &Connection, table: &Table, key: &Key, row: &Row) -> rusqlite
     let known: Vec<(&str, &Value)> = row
         .0
         .iter()
-        .filter(|(c, _)| table.replicated().any(|k| k.name == *c))
+        .filter(|(c, v)| {
+            // A writer that does not know the column leaves it NULL there; its default stands in here.
+            table.replicated().any(|k| {
+                let unknown = *v == Value::Null && k.not_null && k.has_default;
+                k.name == *c && (!unknown || table.key.contains(c))
+            })
+        })
         .map(|(c, v)| (c.as_str(), v))
         .collect();
     if exists(conn, table, key)? {

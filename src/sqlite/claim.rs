@@ -6,7 +6,7 @@
 
 use super::app_row;
 use super::fault::OrFault;
-use super::local::{Local, check_schema, load_tables};
+use super::local::{Local, check_schema, load_tables, stopped};
 use super::notes;
 use super::state;
 use super::value;
@@ -59,7 +59,13 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     if !waiting {
         return Ok(Claimed::default());
     }
-    let tables: HashMap<String, Table> = load_tables(&tx)?
+    let known = load_tables(&tx)?;
+    let mut apart = HashMap::new();
+    for k in known.iter().filter(|k| k.mirror.is_none()) {
+        let token = stopped(&tx, &k.table.name)?.map_or_else(Token::empty, |s| s.token);
+        apart.insert(k.table.name.clone(), notes::intern(&tx, &token)?);
+    }
+    let tables: HashMap<String, Table> = known
         .into_iter()
         .map(|k| (k.table.name.clone(), k.table))
         .collect();
@@ -68,6 +74,7 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     let bases = Bases {
         current: notes::intern(&tx, &token)?,
         empty: notes::intern(&tx, &Token::empty())?,
+        apart,
         offset: state::number(&tx, "clock_offset_ms")?,
     };
     for fold in &folds {
@@ -137,6 +144,8 @@ fn read_log(
 struct Bases {
     current: i64,
     empty: i64,
+    /// Of tables without a mirror: the feed goes on without them, so the token says nothing of them.
+    apart: HashMap<String, i64>,
     offset: i64,
 }
 
@@ -213,7 +222,7 @@ fn enter(
     let base = match notes::find(tx, &table.name, &pk)? {
         Some(noted) => noted,
         None if fold.first_op == "B" => bases.empty,
-        None => bases.current,
+        None => *bases.apart.get(&table.name).unwrap_or(&bases.current),
     };
     let known = matches!(fold.first_op.as_str(), "U" | "D") || is_known(tx, &table.name, &pk)?;
     tx.prepare_cached(

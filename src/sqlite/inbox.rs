@@ -69,6 +69,26 @@ pub fn settle(tx: &Connection, table: &str, pk: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a row waits here because it cannot be applied.
+pub fn is_failed(conn: &Connection, table: &str, pk: &str) -> Result<bool> {
+    conn.prepare_cached(
+        "select exists (select 1 from tidewater_inbox where tbl = ?1 and pk = ?2 and status = 'failed')",
+    )
+    .and_then(|mut s| s.query_row([table, pk], |r| r.get(0)))
+    .or_fault(WHAT)
+}
+
+/// How many rows could not be applied at or after a time, each counted once.
+pub fn failed_since(conn: &Connection, since_ms: i64) -> Result<u64> {
+    conn.query_row(
+        "select count(*) from tidewater_inbox where status = 'failed' and at >= ?1",
+        [since_ms],
+        |r| r.get::<_, i64>(0),
+    )
+    .map(|n| u64::try_from(n).unwrap_or(0))
+    .or_fault(WHAT)
+}
+
 /// History: this change was installed here.
 pub fn applied(
     tx: &Connection,

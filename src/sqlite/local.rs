@@ -8,11 +8,13 @@ use super::fault::OrFault;
 use super::quote::ident;
 use super::state;
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::Table;
+use crate::model::{Table, Token};
 use crate::remote::{Mirror, Tracked};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,15 +67,16 @@ impl Local {
     }
 
     fn settle(conn: Connection, path: &Path, inode: (u64, u64)) -> Result<Local> {
-        conn.busy_timeout(BUSY).or_fault("opening the file")?;
+        let what = format!("opening {}", path.display());
+        conn.busy_timeout(BUSY).or_fault(&what)?;
         conn.set_prepared_statement_cache_capacity(256);
         conn.pragma_update(None, "foreign_keys", false)
-            .or_fault("opening the file")?;
+            .or_fault(&what)?;
         conn.pragma_update(None, "synchronous", "full")
-            .or_fault("opening the file")?;
+            .or_fault(&what)?;
         // The first read tells whether this is a database at all.
         conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
-            .or_fault(&format!("reading {}", path.display()))?;
+            .or_fault(&what)?;
         Ok(Local {
             conn,
             path: path.to_owned(),
@@ -246,6 +249,9 @@ pub fn store_tables(tx: &Connection, tables: &[Table]) -> Result<()> {
             .filter(|o| o.table.columns == t.columns && o.table.key == t.key)
             .and_then(|o| o.mirror.as_ref())
             .and_then(|m| serde_json::to_string(m).ok());
+        if let (None, Some(lost)) = (&mirror, before.and_then(|o| o.mirror.as_ref())) {
+            stop(tx, &t.name, lost)?;
+        }
         let spec = serde_json::to_string(t).unwrap_or_default();
         tx.execute(
             "insert into tidewater_table (name, rank, spec, mirror, heal) values (?1, ?2, ?3, ?4, ?5)",
@@ -314,8 +320,45 @@ pub fn tracked(known: &[Known]) -> Vec<Tracked> {
         .collect()
 }
 
+/// Where a table that has no mirror for now stood when it lost it. The feed goes on without the table,
+/// so the cursor says nothing of its rows any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stopped {
+    /// What this device had seen of the table.
+    pub token: Token,
+    /// The columns that it had received.
+    pub columns: BTreeSet<String>,
+}
+
+fn stop_name(table: &str) -> String {
+    format!("stopped:{table}")
+}
+
+fn stop(tx: &Connection, table: &str, mirror: &Mirror) -> Result<()> {
+    let stopped = Stopped {
+        token: state::token(tx)?,
+        columns: mirror.wires.keys().cloned().collect(),
+    };
+    let json = serde_json::to_string(&stopped).unwrap_or_default();
+    state::set(tx, &stop_name(table), &json)
+}
+
+/// Where a table stopped; `None` where it never had a mirror.
+pub fn stopped(conn: &Connection, table: &str) -> Result<Option<Stopped>> {
+    Ok(state::get(conn, &stop_name(table))?.and_then(|t| serde_json::from_str(&t).ok()))
+}
+
 /// Stores what was learned of a mirror; `None` forgets it.
 pub fn set_mirror(tx: &Connection, table: &str, mirror: Option<&Mirror>) -> Result<()> {
+    match mirror {
+        Some(_) => state::put(tx, &stop_name(table), None)?,
+        None => {
+            let known = load_tables(tx)?.into_iter().find(|k| k.table.name == table);
+            if let Some(lost) = known.and_then(|k| k.mirror) {
+                stop(tx, table, &lost)?;
+            }
+        }
+    }
     let json = mirror.and_then(|m| serde_json::to_string(m).ok());
     tx.execute(
         "update tidewater_table set mirror = ?2 where name = ?1",

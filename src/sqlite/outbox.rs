@@ -5,7 +5,7 @@
 //! outcome of the server, or the user's `discard`, ever ends an entry.
 
 use super::fault::OrFault;
-use super::local::Local;
+use super::local::{Local, load_tables};
 use super::notes;
 use super::state;
 use crate::error::{Code, Error, Result};
@@ -141,6 +141,7 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
              where batch = ?1 and status = 'uploading' order by id",
         )
         .or_fault(WHAT)?;
+    let known = load_tables(conn)?;
     let mut rows = s.query([seq]).or_fault(WHAT)?;
     let mut items = Vec::new();
     let mut bases: Vec<(i64, crate::model::Token)> = Vec::new();
@@ -163,7 +164,14 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
         };
         let row = match payload.as_deref().map(Row::from_json) {
             None => Row::default(),
-            Some(Ok(row)) => row,
+            // Without what the app dropped or the user made private since the claim.
+            Some(Ok(mut row)) => {
+                if let Some(k) = known.iter().find(|k| k.table.name == table) {
+                    row.0
+                        .retain(|(c, _)| k.table.replicated().any(|r| r.name == *c));
+                }
+                row
+            }
             Some(Err(e)) => return Err(unreadable(&table, &e.to_string())),
         };
         let carried: bool = r.get(7).or_fault(WHAT)?;

@@ -7,12 +7,13 @@
 
 use super::device::Device;
 use crate::error::Result;
-use crate::model::{Key, Row};
+use crate::model::{Key, Row, Token, Value};
 use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
-use crate::sqlite::local::{Local, count, set_heal};
-use crate::sqlite::{app_row, heal_log, notes, state};
+use crate::sqlite::local::{Local, count, set_heal, stopped};
+use crate::sqlite::{app_row, heal_log, inbox, notes, state};
+use std::collections::BTreeSet;
 
 const WHAT: &str = "comparing a table";
 
@@ -35,6 +36,36 @@ impl Pair {
             (Some(a), Some(b)) => b.agrees_with(a),
             _ => false,
         }
+    }
+}
+
+/// How two versions differ that agree in the columns known before.
+enum Beyond {
+    /// Only this side holds anything in the new columns.
+    FilledHere,
+    /// The other side does too.
+    Both,
+}
+
+impl Pair {
+    /// How the sides differ beyond `columns`; `None` where they differ in those, or one is absent.
+    fn beyond(&self, columns: &BTreeSet<String>) -> Option<Beyond> {
+        let (here, there) = (self.here.as_ref()?, self.there.as_ref()?);
+        let mut filled_here = true;
+        for (c, v) in &there.0 {
+            if here.get(c).is_none_or(|h| h == v) {
+                continue;
+            }
+            if columns.contains(c) {
+                return None;
+            }
+            filled_here &= *v == Value::Null;
+        }
+        Some(if filled_here {
+            Beyond::FilledHere
+        } else {
+            Beyond::Both
+        })
     }
 }
 
@@ -107,6 +138,40 @@ pub async fn leave_notes<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Resu
     .await
 }
 
+/// Brings a table up to date that had no mirror, before its mirror is stored. What the feed passed
+/// meanwhile is noted with what was seen of it before. A column that is new on both sides holds nothing
+/// there yet: what the app's migration put into it here is queued, not overwritten.
+pub async fn catch_up<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> {
+    let name = t.table.name.clone();
+    let stopped = stopped(device.local.conn(), &name)?;
+    let missed = match &stopped {
+        Some(s) => s.token != state::token(device.local.conn())?,
+        None => true,
+    };
+    let columns = stopped.as_ref().map(|s| &s.columns);
+    let widened = columns.is_some_and(|c| t.mirror.wires.keys().any(|w| !c.contains(w)));
+    if !missed && !widened {
+        return Ok(());
+    }
+    let base = stopped
+        .as_ref()
+        .map_or_else(Token::empty, |s| s.token.clone());
+    walk(device, t, |local, pairs| {
+        let tx = local.begin()?;
+        let base = notes::intern(&tx, &base)?;
+        for p in pairs.iter().filter(|p| !p.agrees()) {
+            let difference = columns.and_then(|c| p.beyond(c));
+            match difference {
+                Some(Beyond::FilledHere) if p.seen => heal_log::append(&tx, &t.table, &p.key)?,
+                None if !missed => {}
+                _ => notes::leave(&tx, &name, &p.key.encode(), base)?,
+            }
+        }
+        tx.commit().or_fault(WHAT)
+    })
+    .await
+}
+
 /// Queues what was written while capture was bare, then trusts capture again.
 ///
 /// A row that is there, seen, and gone here was deleted meanwhile; one that was never seen or never
@@ -156,8 +221,10 @@ pub async fn verify<R: Remote>(
             if p.agrees() {
                 continue;
             }
+            // A row that cannot be applied is not on its way: it differs until somebody acts.
+            let stuck = inbox::is_failed(local.conn(), &name, &p.key.encode())?;
             let dirty = heal_log::is_dirty(local.conn(), &t.table, &p.key)?;
-            if dirty || !p.seen {
+            if !stuck && (dirty || !p.seen) {
                 out.in_flight += 1;
             } else if p.here.is_none() {
                 out.missing_local += 1;

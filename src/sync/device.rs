@@ -3,6 +3,7 @@
 use super::{compare, heal, preserve};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
+use crate::model::Token;
 use crate::remote::{Head, Hello, Remote, Tracked};
 use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
@@ -121,18 +122,27 @@ impl<R: Remote> Device<R> {
             tables: known.iter().map(|k| k.table.clone()).collect(),
             user_version: self.local.user_version()?,
         };
-        let workspace = self.remote.prepare(&hello).await?;
+        let mut workspace = self.remote.prepare(&hello).await?;
         let seen_before = state::identity(self.local.conn())?;
         if let Some(before) = &seen_before {
             check_identity(before, &workspace.identity)?;
         }
-        let late: Vec<String> = known
-            .iter()
-            .filter(|k| k.mirror.is_none() && workspace.mirrors.contains_key(&k.table.name))
-            .map(|k| k.table.name.clone())
-            .collect();
+        if state::token(self.local.conn())? != Token::empty() {
+            // Before the mirror is stored: a crash in between does it again.
+            for k in known.iter().filter(|k| k.mirror.is_none()) {
+                if let Some(mirror) = workspace.mirrors.get(&k.table.name).cloned() {
+                    let table = k.table.clone();
+                    match compare::catch_up(self, &Tracked { table, mirror }).await {
+                        Err(e) if e.sqlstate.is_some() && !e.is_offline() => {
+                            workspace.mirrors.remove(&k.table.name);
+                            workspace.refused.push(e.on_table(&k.table.name));
+                        }
+                        other => other?,
+                    }
+                }
+            }
+        }
         let tx = self.local.begin()?;
-        let started = state::token(&tx)?.last != crate::model::Snapshot::empty();
         for k in &known {
             let fresh = workspace.mirrors.get(&k.table.name).cloned();
             let fresh = fresh.map(|mut m| {
@@ -155,16 +165,7 @@ impl<R: Remote> Device<R> {
         }
         self.refused = workspace.refused;
         self.prepared = true;
-        self.reload()?;
-        if started {
-            // Rows that the feed has passed before this device tracked the table.
-            for name in late {
-                if let Some(t) = self.tables.iter().find(|t| t.table.name == name).cloned() {
-                    compare::leave_notes(self, &t).await?;
-                }
-            }
-        }
-        Ok(())
+        self.reload()
     }
 
     /// Prepares where nothing was ever learned, or a table lacks its mirror and this process has not

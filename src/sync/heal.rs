@@ -8,7 +8,9 @@ use crate::error::Result;
 use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::introspect::{self, Introspection, TrackSettings};
-use crate::sqlite::local::{Local, Tx, load_tables, schema_version, set_heal, store_tables};
+use crate::sqlite::local::{
+    Local, Tx, load_tables, schema_is_known, schema_version, set_heal, store_tables,
+};
 use crate::sqlite::state;
 
 /// What to track, from the configuration; `tables` replaces the configured globs where it is not empty.
@@ -30,7 +32,12 @@ pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
 
 /// Installs capture for the tables found; rows of tables that were not tracked before are queued.
 /// Returns the tables whose triggers were missing though they were tracked.
-pub fn install(tx: &Tx<'_>, found: &Introspection) -> Result<Vec<String>> {
+pub fn install(
+    tx: &Tx<'_>,
+    found: &Introspection,
+    settings: &TrackSettings,
+) -> Result<Vec<String>> {
+    state::set(tx, "settings", &format!("{settings:?}"))?;
     let before: Vec<String> = load_tables(tx)?.into_iter().map(|k| k.table.name).collect();
     let installed = capture::install(tx, &found.tables)?;
     store_tables(tx, &found.tables)?;
@@ -55,14 +62,28 @@ pub fn install(tx: &Tx<'_>, found: &Introspection) -> Result<Vec<String>> {
     Ok(bare)
 }
 
-/// Looks at the schema again and reinstalls capture. Tables that vanished are only left out: a missing
-/// table never means deleted rows.
-pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
+/// The settings of the configuration, with the choice of an earlier `init --tables`.
+fn current(local: &Local, config: &Config) -> Result<TrackSettings> {
     let chosen: Vec<String> = state::get(local.conn(), "chosen_tables")?
         .and_then(|t| serde_json::from_str(&t).ok())
         .unwrap_or_default();
+    Ok(settings(config, &chosen))
+}
+
+/// Whether capture was installed for this schema and for these settings: what became private in the
+/// configuration must not leave any more.
+pub fn is_current(local: &Local, config: &Config) -> Result<bool> {
+    let wanted = format!("{:?}", current(local, config)?);
+    Ok(schema_is_known(local.conn())?
+        && state::get(local.conn(), "settings")?.as_deref() == Some(&wanted))
+}
+
+/// Looks at the schema again and reinstalls capture. Tables that vanished are only left out: a missing
+/// table never means deleted rows.
+pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
+    let settings = current(local, config)?;
     let tx = local.begin()?;
-    let found = introspect::tables(&tx, &settings(config, &chosen))?;
+    let found = introspect::tables(&tx, &settings)?;
     let before = load_tables(&tx)?;
     for k in &before {
         if !found.tables.iter().any(|t| t.name == k.table.name) {
@@ -73,11 +94,11 @@ pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
             );
         }
     }
-    let bare = install(&tx, &found)?;
+    let bare = install(&tx, &found, &settings)?;
     tx.commit().or_fault("installing capture again")?;
     tracing::warn!(
         tables = bare.len(),
-        "the app changed its schema; capture was installed again"
+        "the app's schema or the settings changed; capture was installed again"
     );
     Ok(())
 }

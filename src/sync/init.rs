@@ -68,7 +68,7 @@ pub fn install(config: &Config, opts: &InitOptions, local: &mut Local) -> Result
         let json = serde_json::to_string(&chosen).unwrap_or_default();
         state::set(&tx, "chosen_tables", &json)?;
     }
-    let bare = heal::install(&tx, &found)?;
+    let bare = heal::install(&tx, &found, &settings)?;
     tx.commit().or_fault("installing capture")?;
     for t in bare {
         tracing::warn!(

@@ -2,12 +2,12 @@
 //! its end.
 
 use super::device::{Device, now_ms};
-use super::{lock, ops::NowOptions, pull, push};
+use super::{heal, lock, ops::NowOptions, pull, push};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
 use crate::report::{ErrorReport, NoProgress, NowReport, Progress};
-use crate::sqlite::local::{Local, schema_is_known};
+use crate::sqlite::local::Local;
 use crate::sqlite::{queue, request};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub async fn sync<R: Remote>(
     let started = Instant::now();
     let mut report = NowReport::default();
     // A rebuilt table has lost its triggers, and then nothing in the log would tell.
-    if !schema_is_known(device.local.conn())? {
+    if !heal::is_current(&device.local, &device.config)? {
         device.heal_capture()?;
     }
     let logged = u64::try_from(queue::log_rows(device.local.conn())?).unwrap_or(0);

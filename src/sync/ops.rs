@@ -110,7 +110,15 @@ pub async fn status(config: &Config) -> Result<StatusReport> {
     } else {
         Circuit::Open
     };
-    Ok(overview.into_report(service, remote, circuit))
+    let reachable = remote.reachable;
+    let mut report = overview.into_report(service, remote, circuit);
+    if reachable {
+        // Told by the last sync, and no longer so.
+        report
+            .problems
+            .retain(|p| p.code != Code::Connection.as_str());
+    }
+    Ok(report)
 }
 
 /// A short look at the remote; whatever fails only means that it is not in reach.
@@ -126,7 +134,12 @@ async fn glance(config: &Config, id: &str, offset: i64) -> RemoteStatus {
         return out;
     };
     // The first answer carries the login; the second one alone is the latency.
-    if let Ok(Ok(head)) = tokio::time::timeout(GLANCE, remote.head(id)).await {
+    let answer = tokio::time::timeout(GLANCE, remote.head(id)).await;
+    // A server that refuses the question (no workspace yet, a standby) has been reached.
+    if let Ok(Err(e)) = &answer {
+        out.reachable = !e.is_offline();
+    }
+    if let Ok(Ok(head)) = answer {
         out.reachable = true;
         out.server_version = Some(head.server_version);
         out.clock_offset_ms = Some(offset);
@@ -225,6 +238,7 @@ pub async fn discard(config: &Config, keys: &[String]) -> Result<ResultsReport> 
     for r in &mut report.results {
         if done.contains(&r.key) {
             r.outcome = "discarded".into();
+            r.error = None;
         }
     }
     if !done.is_empty() {
@@ -325,6 +339,9 @@ pub async fn verify(
     let local = open(config)?;
     let mut device = Device::new(local, connect::remote(config)?, config.clone())?;
     device.prepare_if_needed().await?;
+    // A comparison with another server than the one that is known would only mislead.
+    let head = device.remote.head(&device.id()?).await?;
+    device.check_head(&head, now_ms())?;
     for name in tables {
         if !device.tables.iter().any(|t| t.table.name == *name) {
             return Err(Error::new(

@@ -42,7 +42,6 @@ impl Pulled {
     fn add(&mut self, a: &Applied) {
         self.downloaded += a.installed;
         self.conflicts += a.conflicts.len() as u64;
-        self.failed += a.failed;
         for c in &a.conflicts {
             tracing::warn!(
                 code = "SYNC-003",
@@ -157,6 +156,7 @@ pub async fn drain<R: Remote>(
         pulled.failed = inbox::failures(device.local.conn())?;
     }
     device.preserve()?;
+    pulled.failed = inbox::failed_since(device.local.conn(), slicing.now_ms)?;
     Ok(pulled)
 }
 
