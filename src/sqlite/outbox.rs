@@ -256,6 +256,8 @@ pub struct Acknowledged {
     pub uploaded: u64,
     /// Changes that lost a conflict.
     pub lost: u64,
+    /// Of those uploaded, changes that the server held already from somebody else.
+    pub same: u64,
     /// Changes parked now, with table and code for the log.
     pub failed: Vec<(String, &'static str)>,
     /// Changes that wait for a later attempt.
@@ -310,6 +312,7 @@ pub fn acknowledge(
                 } else {
                     result.uploaded += 1;
                 }
+                result.same += u64::from(*outcome == Outcome::Same);
             }
             Outcome::Refused(refusal) => refuse(&tx, entry, item, refusal, retry, &mut result)?,
         }

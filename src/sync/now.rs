@@ -58,7 +58,7 @@ pub async fn sync<R: Remote>(
         progress.end();
     }
     device.prepare_if_needed().await?;
-    let mut lost = false;
+    let mut met = false;
     // The second turn sends what a comparison queued; the third is for what that met.
     for turn in 0..3 {
         if request.push {
@@ -69,13 +69,14 @@ pub async fn sync<R: Remote>(
             let pushed = pushed?;
             report.uploaded += pushed.uploaded;
             report.failed += pushed.failed;
-            lost |= pushed.lost > 0;
+            met |= pushed.lost + pushed.same > 0;
             if !request.pull {
                 report.conflicts += pushed.conflicts;
             }
         }
-        // What lost must see the winner, even when only a push was asked for.
-        if request.pull || lost {
+        // What met somebody else's version must see it, even when only a push was asked for: until then
+        // the next edit of the row would count as concurrent.
+        if request.pull || met {
             progress.begin("receiving", None);
             let pulled = pull::drain(device, pull::beside_app(), stop, progress).await;
             progress.end();

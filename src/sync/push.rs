@@ -26,6 +26,8 @@ pub struct Pushed {
     pub uploaded: u64,
     /// Changes that lost a conflict.
     pub lost: u64,
+    /// Changes that the server held already from somebody else.
+    pub same: u64,
     /// Changes parked in this run.
     pub failed: u64,
     /// Conflicts recorded by this device's pushes.
@@ -36,6 +38,7 @@ impl Pushed {
     fn add(&mut self, a: &Acknowledged, conflicts: u32) {
         self.uploaded += a.uploaded;
         self.lost += a.lost;
+        self.same += a.same;
         self.failed += a.failed.len() as u64;
         self.conflicts += u64::from(conflicts);
     }

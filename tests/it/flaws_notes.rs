@@ -353,3 +353,18 @@ fn f9_until_the_winner_has_come_an_edit_of_the_loser_is_concurrent() {
     );
     assert_eq!(fleet.conflicts(), 2);
 }
+
+#[test]
+fn f9_who_sent_what_was_there_already_and_edits_it_is_in_no_conflict() {
+    let fleet = Fleet::new(ITEMS);
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    fleet.converge(&[&a, &b], ALL);
+    for device in [&a, &b] {
+        device.sql("insert into items values ('i', 'same', 1)");
+        device.json(&["now", "--push"]);
+    }
+    b.sql("update items set n = 2 where id = 'i'");
+    b.json(&["now", "--push"]);
+    fleet.converge(&[&a, &b], ALL);
+    assert_eq!((fleet.conflicts(), a.rows(ALL)[0][2].as_str()), (0, "2"));
+}
