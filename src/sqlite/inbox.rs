@@ -48,17 +48,6 @@ fn op(version: &Version) -> &'static str {
     }
 }
 
-/// How many rows cannot be applied for now.
-pub fn failures(conn: &Connection) -> Result<u64> {
-    conn.query_row(
-        "select count(*) from tidewater_inbox where status = 'failed'",
-        [],
-        |r| r.get::<_, i64>(0),
-    )
-    .map(|n| u64::try_from(n).unwrap_or(0))
-    .or_fault(WHAT)
-}
-
 /// The row was applied or is no longer wanted: its failure is over.
 pub fn settle(tx: &Connection, table: &str, pk: &str) -> Result<()> {
     tx.prepare_cached(
