@@ -90,6 +90,7 @@ fn weigh(device: &Device, words: &[&str]) -> (Output, u64) {
 /// Not a test: the process in between.
 #[test]
 #[ignore = "the process that a test starts to weigh a command"]
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn weighs_a_command() {
     let (Ok(words), Some(report)) = (std::env::var(WORDS), std::env::var_os(REPORT)) else {
         return;

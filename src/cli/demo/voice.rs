@@ -88,7 +88,8 @@ impl Voice {
             })
             .map(|line| match line.as_str() {
                 "" => "\n".to_owned(),
-                line => format!("  {line}\n"),
+                line if visible(line) + 2 <= WIDTH => format!("  {line}\n"),
+                line => format!("  {}\n", wrap(line, WIDTH - 6).join("\n      ")),
             })
             .collect();
         self.print(&out);
@@ -115,7 +116,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     for part in text.lines() {
         let mut line = String::new();
         for (i, word) in part.split(' ').enumerate() {
-            if i > 0 && line.chars().count() + 1 + word.chars().count() > width {
+            if i > 0 && visible(&line) + 1 + visible(word) > width {
                 lines.push(std::mem::take(&mut line));
             } else if i > 0 {
                 line.push(' ');
@@ -125,6 +126,14 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// How many characters are seen: colours take no room.
+fn visible(text: &str) -> usize {
+    let mut parts = text.split('\u{1b}');
+    let plain = parts.next().map_or(0, |p| p.chars().count());
+    let coloured = parts.map(|p| p.chars().skip_while(|c| *c != 'm').skip(1).count());
+    plain + coloured.sum::<usize>()
 }
 
 #[cfg(test)]
@@ -137,5 +146,7 @@ mod tests {
         assert_eq!(wrap("abcdef g", 4), ["abcdef", "g"]);
         assert_eq!(wrap("ä ö ü", 5), ["ä ö ü"]);
         assert_eq!(wrap("a\nb c", 9), ["a", "b c"]);
+        let red = "\u{1b}[1;31mab\u{1b}[0m c";
+        assert_eq!(wrap(red, 4), [red]);
     }
 }
