@@ -129,6 +129,8 @@ pub enum Disposition {
     OutcomeUnknown,
     /// The same batch again at once, at most five times; never counted against an item.
     RetryNow,
+    /// No connection was to be had: nothing of the request has left this device.
+    Unreached,
     /// Reconnect with backoff; being offline is never an attempt.
     Reconnect,
     /// The server is not the one this workspace lives on, or cannot be written.

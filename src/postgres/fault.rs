@@ -73,7 +73,13 @@ fn describe(next: Disposition, sqlstate: &str) -> (Code, &'static str) {
             Code::MissingPrivilege,
             "grant the login the right named here, or make it the owner with `alter ... owner to`",
         ),
-        (Disposition::OutcomeUnknown | Disposition::Reconnect | Disposition::Unknown, _) => (
+        (
+            Disposition::OutcomeUnknown
+            | Disposition::Unreached
+            | Disposition::Reconnect
+            | Disposition::Unknown,
+            _,
+        ) => (
             Code::Connection,
             "nothing is lost; it is tried again by itself",
         ),

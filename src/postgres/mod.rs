@@ -136,14 +136,14 @@ impl PgRemote {
             Ok(object) => Ok(Session::new(object, self.deadline)),
             Err(PoolError::Backend(e)) => {
                 if let Some(error) = tls::explain(&e, &self.conn) {
-                    return Err(error.with_disposition(Disposition::Reconnect));
+                    return Err(error.with_disposition(Disposition::Unreached));
                 }
                 let mut error = fault::fault(&e, &what);
                 // Whatever a server says before the login is done, no item is at fault.
                 if error.code != Code::RemoteNotUsable {
                     error.code = Code::Connection;
                 }
-                Err(error)
+                Err(error.with_disposition(Disposition::Unreached))
             }
             Err(PoolError::Timeout(_)) => Err(Error::new(
                 Code::Connection,
@@ -153,22 +153,25 @@ impl PgRemote {
                 ),
                 "check host, port and network; nothing is lost, it is tried again",
             )
-            .with_disposition(Disposition::Reconnect)),
+            .with_disposition(Disposition::Unreached)),
             Err(e) => Err(Error::new(
                 Code::Connection,
                 format!("{what}: {e}"),
                 "it is tried again by itself",
             )
-            .with_disposition(Disposition::Reconnect)),
+            .with_disposition(Disposition::Unreached)),
         }
     }
 
     /// What every transaction of ours begins with. Read committed, whatever the server's default is:
     /// under any other level a statement does not see what it has just waited for.
     fn begin(&self) -> String {
-        let ms = self.deadline.as_millis().max(1);
+        let ms = self.deadline.as_millis().max(4);
+        // The server gives up before this side does, so that its reason is heard: first on a lock.
+        let (statement, lock) = (ms * 9 / 10, ms / 2);
         format!(
-            "begin isolation level read committed; set local statement_timeout = {ms}; set local lock_timeout = {ms}; \
+            "begin isolation level read committed; set local statement_timeout = {statement}; \
+             set local lock_timeout = {lock}; \
              set local idle_in_transaction_session_timeout = {ms}; \
              set local synchronous_commit = on"
         )

@@ -107,6 +107,14 @@ pub fn next_batch(
     under_way(&local.conn, policy)
 }
 
+/// Whether a batch was formed before and its outcome is not known.
+pub fn is_under_way(conn: &Connection) -> Result<bool> {
+    conn.query_row("select exists (select 1 from tidewater_batch)", [], |r| {
+        r.get(0)
+    })
+    .or_fault(WHAT)
+}
+
 /// The batch that was formed and is not acknowledged, exactly as it was formed.
 pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<Option<Batch>> {
     let found: Option<(i64, String, Option<String>)> = conn

@@ -41,6 +41,17 @@ pub fn next_due(conn: &Connection) -> Result<Option<i64>> {
     .or_fault(WHAT)
 }
 
+/// Gives the waiting changes of a row an older base, so that the server judges them as concurrent.
+pub fn rebase(tx: &Connection, table: &str, pk: &str, base: i64) -> Result<()> {
+    tx.execute(
+        "update tidewater_outbox set base = ?3 where tbl = ?1 and pk = ?2 \
+         and status in ('pending', 'failed')",
+        params![table, pk, base],
+    )
+    .or_fault(WHAT)?;
+    Ok(())
+}
+
 /// How many rows the key log holds.
 pub fn log_rows(conn: &Connection) -> Result<i64> {
     conn.query_row("select count(*) from tidewater_log", [], |r| r.get(0))

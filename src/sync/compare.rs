@@ -12,7 +12,7 @@ use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Local, count, set_heal, stopped};
-use crate::sqlite::{app_row, heal_log, inbox, notes, state};
+use crate::sqlite::{app_row, heal_log, inbox, notes, queue, state};
 use std::collections::BTreeSet;
 
 const WHAT: &str = "comparing a table";
@@ -66,6 +66,19 @@ impl Pair {
         } else {
             Beyond::Both
         })
+    }
+}
+
+impl Pair {
+    /// Whether the other side holds a value in a column that was never received here.
+    fn holds_unreceived(&self, columns: &BTreeSet<String>) -> bool {
+        let (Some(here), Some(there)) = (&self.here, &self.there) else {
+            return false;
+        };
+        there
+            .0
+            .iter()
+            .any(|(c, v)| !columns.contains(c) && *v != Value::Null && here.get(c) != Some(v))
     }
 }
 
@@ -161,7 +174,15 @@ pub async fn catch_up<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<
     walk(device, t, |local, pairs| {
         let tx = local.begin()?;
         let base = notes::intern(&tx, &base)?;
+        let unseen = notes::intern(&tx, &Token::empty())?;
         for p in pairs.iter().filter(|p| !p.agrees()) {
+            if widened && columns.is_some_and(|c| p.holds_unreceived(c)) {
+                // The row was seen, but not this value of it: an edit made here must not blank it.
+                let pk = p.key.encode();
+                notes::leave(&tx, &name, &pk, unseen)?;
+                queue::rebase(&tx, &name, &pk, unseen)?;
+                continue;
+            }
             let difference = columns.and_then(|c| p.beyond(c));
             match difference {
                 Some(Beyond::FilledHere) if p.seen => heal_log::append(&tx, &t.table, &p.key)?,

@@ -74,12 +74,14 @@ pub async fn drain<R: Remote>(
         };
         // Waiting times are ignored once: what is refused again in this run waits its turn.
         forced = false;
+        let resumed = outbox::is_under_way(device.local.conn())?;
         let Some(batch) = outbox::next_batch(&mut device.local, limits, &policy)? else {
             return Ok(pushed);
         };
         failpoint::hit("batch_formed");
         let full = batch.items.len() >= device.batch_cap;
-        match send(device, &batch).await {
+        let mut left_here = true;
+        match send(device, &batch, &mut left_here).await {
             Ok(PushAnswer::Done {
                 outcomes,
                 conflicts,
@@ -136,7 +138,13 @@ pub async fn drain<R: Remote>(
                 }
                 drifted = !drifted;
             }
-            Err(e) => return Err(e),
+            Err(e) => {
+                if left_here && !resumed {
+                    // It never left: its changes simply wait again.
+                    outbox::release(&mut device.local, &batch)?;
+                }
+                return Err(e);
+            }
         }
         if stop.is_cancelled() {
             return Ok(pushed);
@@ -160,7 +168,12 @@ fn stop_table<R: Remote>(device: &mut Device<R>, e: &Error) -> Result<()> {
 }
 
 /// Sends one batch until its outcome is known, or the remote is out of reach.
-async fn send<R: Remote>(device: &mut Device<R>, batch: &Batch) -> Result<PushAnswer> {
+/// `left_here` stays true where every attempt ended before a connection was to be had.
+async fn send<R: Remote>(
+    device: &mut Device<R>,
+    batch: &Batch,
+    left_here: &mut bool,
+) -> Result<PushAnswer> {
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -168,6 +181,7 @@ async fn send<R: Remote>(device: &mut Device<R>, batch: &Batch) -> Result<PushAn
             Ok(answer) => return Ok(answer),
             Err(e) => e,
         };
+        *left_here &= e.disposition == Some(Disposition::Unreached);
         let again = match e.disposition {
             Some(Disposition::RetryNow | Disposition::OutcomeUnknown) => attempt < AT_ONCE,
             _ => false,

@@ -2,6 +2,7 @@
 
 mod app_triggers;
 mod chinook;
+mod columns;
 mod conflicts;
 mod converge;
 mod crash;

@@ -108,7 +108,6 @@ fn weighs_a_command() {
         .stdin(Stdio::null())
         .stdout(file("weighed.out"))
         .stderr(file("weighed.err"));
-    #[expect(clippy::zombie_processes, reason = "wait4 below waits for it")]
     let child = weighed.spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     let mut status = 0;

@@ -1,0 +1,50 @@
+//! Columns that come to the devices at different times.
+
+use crate::support::fleet::{self, Fleet};
+
+#[test]
+fn a_value_that_was_never_received_is_not_blanked_by_an_edit_of_its_row() {
+    let fleet = Fleet::new("create table note (id text primary key, body text)");
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    a.sql("insert into note values ('n1', 'one'), ('n2', 'two')");
+    a.tw(&["now"]).ok();
+    b.tw(&["now"]).ok();
+    a.sql("alter table note add column colour text; update note set colour = 'red'");
+    a.tw(&["now"]).ok();
+    // The rows arrive without the column, which this file does not have yet.
+    b.tw(&["now"]).ok();
+    b.sql("alter table note add column colour text; update note set body = 'by b' where id = 'n1'");
+    b.tw(&["now"]).ok();
+    a.tw(&["now"]).ok();
+    fleet.expect_equal(&[&a, &b], "select id, body, colour from note order by id");
+    assert_eq!(
+        b.rows("select colour from note where id = 'n2'"),
+        [["red"]],
+        "a row that was not edited here is filled in"
+    );
+    // The edit and the value cannot both be had; what lost is kept whole.
+    let conflicts = fleet::conflicts(&b);
+    assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+    let kept = [&conflicts[0]["local"], &conflicts[0]["remote"]];
+    assert!(kept.iter().any(|row| row["colour"] == "red"), "{kept:?}");
+    assert!(kept.iter().any(|row| row["body"] == "by b"), "{kept:?}");
+}
+
+#[test]
+fn a_batch_that_never_left_waits_again() {
+    let fleet = Fleet::new("create table note (id text primary key, body text)");
+    let mut a = fleet.device("a");
+    a.tw(&["now"]).ok();
+    a.sql("insert into note values ('n1', 'one')");
+    let url = "postgres://nobody@127.0.0.1:1/nowhere?sslmode=disable";
+    a.set_env("TIDEWATER_REMOTE__URL", url);
+    a.tw(&["now"]).expect_code(3);
+    let upload = a.json(&["status"])["upload"].clone();
+    assert_eq!(
+        (&upload["pending"], &upload["uploading"]),
+        (&1.into(), &0.into())
+    );
+    a.unset_env("TIDEWATER_REMOTE__URL");
+    a.tw(&["now"]).ok();
+    assert_eq!(fleet.server("select body from note"), [["one"]]);
+}
