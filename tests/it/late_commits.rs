@@ -88,7 +88,9 @@ fn observe(device: &Device, stop: &AtomicBool) -> Seen {
         .expect("a query");
     let mut seen = Seen::default();
     let mut last = Instant::now();
-    while !stop.load(Ordering::SeqCst) {
+    loop {
+        // Read before the look: what is there when the end is told is still seen.
+        let ends = stop.load(Ordering::SeqCst);
         let rows: BTreeMap<String, i64> = statement
             .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
             .and_then(Iterator::collect)
@@ -107,9 +109,11 @@ fn observe(device: &Device, stop: &AtomicBool) -> Seen {
                 life.push((now, None));
             }
         }
+        if ends {
+            return seen;
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
-    seen
 }
 
 impl Seen {
