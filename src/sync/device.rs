@@ -48,6 +48,9 @@ pub struct Device<R> {
     pub wrote: bool,
     /// Whether a pause ends a push between two batches; `now` works in spite of one.
     pub heeds_pause: bool,
+    /// When a push makes way for a pull that is due, and goes on after it: a long backlog must not keep
+    /// other devices' changes out.
+    pub push_until: Option<std::time::Instant>,
     /// Whether the remote was prepared in this process.
     prepared: bool,
 }
@@ -66,6 +69,7 @@ impl<R: Remote> Device<R> {
             refused: Vec::new(),
             wrote: false,
             heeds_pause: false,
+            push_until: None,
             prepared: false,
         })
     }

@@ -13,7 +13,7 @@ use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
 use crate::sqlite::queue;
 use crate::sqlite::state;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Attempts at once for what the server asks to try again.
@@ -146,7 +146,8 @@ pub async fn drain<R: Remote>(
                 return Err(e);
             }
         }
-        if stop.is_cancelled() {
+        let makes_way = device.push_until.is_some_and(|t| Instant::now() >= t);
+        if makes_way || stop.is_cancelled() {
             return Ok(pushed);
         }
     }

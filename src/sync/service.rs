@@ -167,8 +167,10 @@ impl<R: Remote> Service<R> {
                 force: false,
             };
             self.device.heeds_pause = true;
+            self.device.push_until = Some(now + self.device.config.download.poll_interval);
             let done = now::sync(&mut self.device, &work, stop, &NoProgress).await;
             self.device.heeds_pause = false;
+            self.device.push_until = None;
             self.settle(push, pull, done.map(|_| ()))?;
         }
         if now >= self.next_prune {
