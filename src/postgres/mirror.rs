@@ -20,6 +20,8 @@ struct Found {
     /// Primary key columns in key order.
     key: Vec<String>,
     has_foreign_keys: bool,
+    /// Whether the primary key is deferrable, which no ON CONFLICT can name.
+    deferrable_key: bool,
 }
 
 impl Found {
@@ -183,6 +185,13 @@ fn fit(table: &Table, found: &Found, added: &[&str]) -> Result<Mirror> {
             "give both the same primary key, in the same order",
         ));
     }
+    if found.deferrable_key {
+        return Err(Error::new(
+            Code::SchemasDiffer,
+            "the primary key on the server is deferrable, so no upsert can name it",
+            "drop the constraint on the server and add it again without DEFERRABLE",
+        ));
+    }
     let mut wires = BTreeMap::new();
     for c in table.columns.iter().filter(|c| !c.generated) {
         if added.contains(&c.name.as_str()) {
@@ -289,7 +298,7 @@ async fn catalogue(
         "select c.relname::text, a.attname::text, t.typname::text, \
          coalesce(array_position(x.indkey::smallint[], a.attnum), -1)::integer, \
          exists (select 1 from pg_constraint k where k.contype = 'f' \
-         and (k.conrelid = c.oid or k.confrelid = c.oid)) \
+         and (k.conrelid = c.oid or k.confrelid = c.oid)), coalesce(not x.indimmediate, false) \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
          join pg_type t on t.oid = a.atttypid \
@@ -307,6 +316,7 @@ async fn catalogue(
         }
         f.columns.insert(column, ty);
         f.has_foreign_keys = fks;
+        f.deferrable_key = get(&row, 5)?;
     }
     Ok(found
         .into_iter()

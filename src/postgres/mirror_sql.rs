@@ -22,7 +22,9 @@ fn key_part(expr: &str, wire: Wire) -> String {
         ),
         Wire::Affine => format!(
             "case when {expr} ~ '^-?(0|[1-9][0-9]{{0,17}})$' then {expr} \
-             when {expr} ~ '^-?[0-9]+\\.[0-9]+([eE][-+]?[0-9]+)?$' then {} \
+             when {expr} ~ '^-?[1-9][0-9]{{18}}$' and ({expr})::numeric between \
+             -9223372036854775808 and 9223372036854775807 then {expr} \
+             when {expr} ~ '^-?[0-9]+(\\.[0-9]+)?([eE][-+]?[0-9]+)?$' then {} \
              else to_json({expr})::text end",
             real(&format!("({expr})::double precision"))
         ),

@@ -49,7 +49,7 @@ pub struct ClaimLimits {
 pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     let tx = local.begin()?;
     let waiting: bool = tx
-        .query_row("select exists (select 1 from tidewater_log)", [], |r| {
+        .query_row("select exists (select 1 from tidewater_log where tbl in (select name from tidewater_table))", [], |r| {
             r.get(0)
         })
         .or_fault(WHAT)?;
@@ -109,7 +109,11 @@ fn read_log(
     let mut folds: Vec<Fold> = Vec::new();
     let mut places: HashMap<(String, String), usize> = HashMap::new();
     let mut s = tx
-        .prepare_cached("select * from tidewater_log order by id limit ?1")
+        .prepare_cached(
+            // What was logged of a table that is not there stays: a rebuild may be half done.
+            "select * from tidewater_log where tbl in (select name from tidewater_table) \
+             order by id limit ?1",
+        )
         .or_fault(WHAT)?;
     let first_key = s.column_index("k1").or_fault(WHAT)?;
     let mut rows = s

@@ -106,10 +106,12 @@ pub fn applied(
 
 /// Forgets history and acknowledged entries older than `before` (ms since 1970), a slice at a time.
 /// Returns how many went.
+/// Log rows of a table that has been gone for a day go with it.
 pub fn prune(
     tx: &Connection,
     synced_before: i64,
     conflicts_before: i64,
+    gone_before: i64,
     limit: i64,
 ) -> Result<usize> {
     let mut n = tx
@@ -124,6 +126,13 @@ pub fn prune(
             "delete from tidewater_outbox where id in (select id from tidewater_outbox \
              where status = 'synced' and synced_at < ?1 limit ?2)",
             [synced_before, limit],
+        )
+        .or_fault("applying the retention")?;
+    n += tx
+        .execute(
+            "delete from tidewater_log where id in (select id from tidewater_log \
+             where tbl not in (select name from tidewater_table) and at < ?1 limit ?2)",
+            [gone_before, limit],
         )
         .or_fault("applying the retention")?;
     n += tx

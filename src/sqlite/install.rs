@@ -336,7 +336,9 @@ fn logged_keys(
     tables: &HashMap<String, Known>,
 ) -> Result<Option<HashSet<(String, String)>>> {
     let mut s = tx
-        .prepare_cached("select * from tidewater_log limit ?1")
+        .prepare_cached(
+            "select * from tidewater_log where tbl in (select name from tidewater_table) limit ?1",
+        )
         .or_fault(WHAT)?;
     let first_key = s.column_index("k1").or_fault(WHAT)?;
     let mut rows = s

@@ -54,8 +54,12 @@ pub fn rebase(tx: &Connection, table: &str, pk: &str, base: i64) -> Result<()> {
 
 /// How many rows the key log holds.
 pub fn log_rows(conn: &Connection) -> Result<i64> {
-    conn.query_row("select count(*) from tidewater_log", [], |r| r.get(0))
-        .or_fault(WHAT)
+    conn.query_row(
+        "select count(*) from tidewater_log where tbl in (select name from tidewater_table)",
+        [],
+        |r| r.get(0),
+    )
+    .or_fault(WHAT)
 }
 
 /// Whether this batch is under way: sent perhaps, and not confirmed.
@@ -70,7 +74,7 @@ pub fn was_sent(conn: &Connection, seq: i64, key: Option<&str>) -> Result<bool> 
 
 /// Whether the key log holds anything.
 pub fn log_waits(conn: &Connection) -> Result<bool> {
-    conn.query_row("select exists (select 1 from tidewater_log)", [], |r| {
+    conn.query_row("select exists (select 1 from tidewater_log where tbl in (select name from tidewater_table))", [], |r| {
         r.get(0)
     })
     .or_fault(WHAT)

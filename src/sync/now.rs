@@ -142,6 +142,9 @@ async fn by_either(
                 let mut device = Device::new(local, remote, config.clone())?;
                 let done = sync(&mut device, request, &CancellationToken::new(), progress).await;
                 device.report_problems(done.as_ref().err())?;
+                if done.is_ok() {
+                    device.prune_if_due()?;
+                }
                 return done;
             }
             Err(holder) => {

@@ -14,7 +14,7 @@ use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::Remote;
 use crate::report::{ErrorReport, NoProgress};
 use crate::sqlite::local::{Local, schema_is_known};
-use crate::sqlite::{inbox, notes, queue, request, state};
+use crate::sqlite::{queue, request, state};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -35,11 +35,8 @@ const PROBE_MAX: Duration = Duration::from_secs(5);
 /// How long a starting service waits for a command that holds the device.
 const COMMAND: Duration = Duration::from_secs(30);
 
-/// How often the retention is applied.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
-
-/// Rows of one step of the retention.
-const PRUNE_SLICE: i64 = 1_000;
+/// How often the service looks whether the retention is due.
+const PRUNE_LOOK: Duration = Duration::from_secs(60);
 
 /// See `ops::run`.
 pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result<()> {
@@ -174,7 +171,8 @@ impl<R: Remote> Service<R> {
             self.settle(push, pull, done.map(|_| ()))?;
         }
         if now >= self.next_prune {
-            self.prune()?;
+            self.next_prune = now + PRUNE_LOOK;
+            self.device.prune_if_due()?;
         }
         Ok(())
     }
@@ -273,26 +271,6 @@ impl<R: Remote> Service<R> {
             self.settle(true, true, done.map(|_| ()))?;
         }
         Ok(())
-    }
-
-    /// Applies the retention in slices between which the app gets its turn.
-    fn prune(&mut self) -> Result<()> {
-        self.next_prune = Instant::now() + PRUNE_EVERY;
-        let days = |d: u32| now_ms() - i64::from(d) * 86_400_000;
-        let retention = &self.device.config.retention;
-        let (synced, conflicts) = (days(retention.synced_days), days(retention.conflict_days));
-        loop {
-            let tx = self.device.local.begin()?;
-            let n = inbox::prune(&tx, synced, conflicts, PRUNE_SLICE)?;
-            if n == 0 {
-                notes::prune_bases(&tx)?;
-            }
-            tx.commit()
-                .map_err(|e| crate::sqlite::fault::fault(e, "applying the retention"))?;
-            if n == 0 {
-                return Ok(());
-            }
-        }
     }
 }
 

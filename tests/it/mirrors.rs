@@ -209,3 +209,41 @@ fn conflicts_that_fill_a_page_to_the_last_place_do_not_hold_the_feed() {
     assert_eq!(report["conflicts"], 10, "{report}");
     fleet.converge(&[&a, &b], "select id, body from note order by id");
 }
+
+#[test]
+fn what_was_logged_of_a_table_that_is_away_is_sent_when_it_is_back() {
+    let fleet = Fleet::new("create table note (id text primary key, body text)");
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    a.sql("insert into note values ('n1', 'one'), ('n2', 'two'), ('n3', 'three')");
+    a.tw(&["now"]).ok();
+    b.tw(&["now"]).ok();
+    // A rebuild without a transaction, looked at in the middle.
+    a.sql("delete from note where id = 'n1'; update note set body = 'edited' where id = 'n2'");
+    a.sql("create table new_note (id text primary key, body text, extra text)");
+    a.sql("insert into new_note select id, body, null from note; drop table note");
+    a.tw(&["now"]).ok();
+    a.sql("alter table new_note rename to note");
+    a.tw(&["now"]).ok();
+    a.tw(&["now"]).ok();
+    b.tw(&["now"]).ok();
+    assert_eq!(
+        b.rows("select id, body from note order by id"),
+        [["n2", "edited"], ["n3", "three"]]
+    );
+}
+
+#[test]
+fn a_key_of_nineteen_digits_in_a_date_column_is_deleted_by_its_own_tombstone() {
+    let fleet = Fleet::new("create table event (at timestamp primary key, body text)");
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    a.sql("insert into event values (1700000000123456789, 'ns'), (2.5, 'half'), ('noon', 'text')");
+    a.tw(&["now"]).ok();
+    b.tw(&["now"]).ok();
+    assert_eq!(b.rows("select count(*) from event"), [["3"]]);
+    fleet.schema.exec("delete from event");
+    a.tw(&["now"]).ok();
+    b.tw(&["now"]).ok();
+    for device in [&a, &b] {
+        assert_eq!(device.rows("select count(*) from event"), [["0"]]);
+    }
+}
