@@ -96,7 +96,7 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
                 InitOutcome::Done(report) => {
                     output.summary(&report, |r, p| {
                         let done = render::init(r, "Initialised", p);
-                        format!("{}\n\n  {NEXT}", done.trim_end())
+                        format!("{}\n\n  {NEXT}\n", done.trim_end())
                     });
                 }
                 InitOutcome::DryRun(statements) => {
