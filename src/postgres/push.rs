@@ -101,7 +101,9 @@ impl<'a> Plan<'a> {
             let item = &self.batch.items[*i];
             let tracked = self.tracked(item)?;
             let columns: Vec<&str> = item.row.0.iter().map(|(c, _)| c.as_str()).collect();
-            let fits = groups.iter_mut().rev().take(8).find(|g| {
+            // Only the last group: the order by key is the order of locks, and a change put into an
+            // earlier group would break it (deadlocks between devices).
+            let fits = groups.last_mut().filter(|g| {
                 g.tracked.table.name == item.table
                     && g.op == item.op
                     && g.columns == columns
@@ -182,10 +184,19 @@ async fn settled(remote: &PgRemote, batch: &Batch) -> Result<Option<PushAnswer>>
 async fn send(remote: &PgRemote, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
     let plan = Plan::new(batch, tables)?;
     let ordinary = plan.misfits.is_empty() && batch.items.iter().all(|i| i.seen.is_empty());
-    if ordinary && let Some(answer) = fast(remote, &plan).await? {
-        return Ok(answer);
+    let beside = async {
+        if ordinary && let Some(answer) = fast(remote, &plan).await? {
+            return Ok(answer);
+        }
+        slow(remote, &plan, Turn::Shared).await
+    };
+    match beside.await {
+        Err(e) if e.sqlstate.as_deref() == Some("40P01") => {
+            tracing::info!("a push met another one and goes on by itself");
+            slow(remote, &plan, Turn::Alone).await
+        }
+        other => other,
     }
-    slow(remote, &plan).await
 }
 
 /// What every push begins with: local settings, and unique constraints deferred so that rows may swap
@@ -194,13 +205,37 @@ fn begin(remote: &PgRemote) -> String {
     format!("{}; set constraints all deferred", remote.begin())
 }
 
+/// How a push stands to the pushes of other devices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Beside the others: keys are locked in one order.
+    Shared,
+    /// After a deadlock (unique values and deletes are locked in no such order): alone.
+    Alone,
+}
+
+/// Takes the turn, for the length of the transaction.
+fn take_turn(schema: &str, turn: Turn) -> Statement {
+    let mut s = Statement::default();
+    let name = s.text(&format!("tidewater push:{schema}"));
+    let lock = match turn {
+        Turn::Shared => "pg_advisory_xact_lock_shared",
+        Turn::Alone => "pg_advisory_xact_lock",
+    };
+    s.sql = format!("select {lock}(hashtextextended({name}, 0))::text");
+    s
+}
+
 /// The ordinary case; `None` where anything is out of the ordinary and nothing was done.
 async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> {
     let (schema, batch) = (&remote.schema, plan.batch);
     let groups = plan.groups(&plan.order)?;
-    let mut statements = vec![ledger::advance(schema, batch)];
+    let mut statements = vec![
+        take_turn(schema, Turn::Shared),
+        ledger::advance(schema, batch),
+    ];
     // What must come back: rows of the ledger, rows written, tombstones and foreign triggers found.
-    let mut expected: Vec<Expect> = vec![Expect::Rows(1)];
+    let mut expected: Vec<Expect> = vec![Expect::Anything, Expect::Rows(1)];
     for g in &groups {
         match g.op {
             Op::Upsert => {
@@ -292,17 +327,17 @@ async fn roll_back(session: Session) {
 }
 
 /// The whole rule, step by step.
-async fn slow(remote: &PgRemote, plan: &Plan<'_>) -> Result<PushAnswer> {
+async fn slow(remote: &PgRemote, plan: &Plan<'_>, turn: Turn) -> Result<PushAnswer> {
     let (schema, batch) = (&remote.schema, plan.batch);
     let session = remote.session().await?;
     let advanced = session
         .pipeline(
             &begin(remote),
-            &[ledger::advance(schema, batch)],
+            &[take_turn(schema, turn), ledger::advance(schema, batch)],
             "sending a batch",
         )
         .await?;
-    if advanced.first().is_none_or(Vec::is_empty) {
+    if advanced.get(1).is_none_or(Vec::is_empty) {
         let answer = ledger::explain(&session, schema, batch).await;
         roll_back(session).await;
         return answer;

@@ -29,3 +29,4 @@ mod size;
 mod stories;
 mod support;
 mod swaps;
+mod together;
