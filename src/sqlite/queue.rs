@@ -52,6 +52,15 @@ pub fn rebase(tx: &Connection, table: &str, pk: &str, base: i64) -> Result<()> {
     Ok(())
 }
 
+/// Whether a row's change was refused and waits for somebody to act.
+pub fn is_parked(conn: &Connection, table: &str, pk: &str) -> Result<bool> {
+    conn.prepare_cached(
+        "select exists (select 1 from tidewater_outbox where tbl = ?1 and pk = ?2 and status = 'failed')",
+    )
+    .and_then(|mut s| s.query_row([table, pk], |r| r.get(0)))
+    .or_fault(WHAT)
+}
+
 /// How many rows the key log holds.
 pub fn log_rows(conn: &Connection) -> Result<i64> {
     conn.query_row(

@@ -244,8 +244,11 @@ pub async fn verify<R: Remote>(
             if p.agrees() {
                 continue;
             }
-            // A row that cannot be applied is not on its way: it differs until somebody acts.
-            let stuck = inbox::is_failed(local.conn(), &name, &p.key.encode())?;
+            // A row that cannot be applied, or is parked, is not on its way: it differs until
+            // somebody acts.
+            let pk = p.key.encode();
+            let stuck = inbox::is_failed(local.conn(), &name, &pk)?
+                || queue::is_parked(local.conn(), &name, &pk)?;
             let dirty = heal_log::is_dirty(local.conn(), &t.table, &p.key)?;
             if !stuck && (dirty || !p.seen) {
                 out.in_flight += 1;
