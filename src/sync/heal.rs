@@ -90,7 +90,8 @@ pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
             tracing::warn!(
                 code = "SYNC-009",
                 table = k.table.name,
-                "the table is gone from the app's schema; its rows on the remote stay"
+                "the table is not tracked any more: it is gone from the app's schema, or left out by the \
+                 configuration; its rows on the remote stay"
             );
         }
     }
