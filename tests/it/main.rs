@@ -1,5 +1,6 @@
 //! Every integration test, in one program: they share a server and a build.
 
+mod after_init;
 mod app_triggers;
 mod chinook;
 mod columns;
