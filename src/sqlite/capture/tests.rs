@@ -65,7 +65,7 @@ fn the_triggers_of_an_ordinary_table_read_exactly_so() {
         .into_iter()
         .map(|t| t.sql)
         .collect();
-    const AT: &str = "cast((julianday('now') - 2440587.5) * 86400000 as integer)";
+    const AT: &str = "cast((julianday('now') - 2440587.5) * 86400000 + 0.5 as integer)";
     const GUARD: &str = "when (select v from tidewater_guard where id = 1) is not 1";
     assert_eq!(
         sql,
@@ -97,7 +97,7 @@ fn the_triggers_of_a_hostile_table_read_exactly_so() {
             .map(|t| t.sql.clone())
             .unwrap()
     };
-    const AT: &str = "cast((julianday('now') - 2440587.5) * 86400000 as integer)";
+    const AT: &str = "cast((julianday('now') - 2440587.5) * 86400000 + 0.5 as integer)";
     const GUARD: &str = "when (select v from tidewater_guard where id = 1) is not 1";
     let exact = "e.\"k \"\"1\" = c.k1 collate binary and typeof(e.\"k \"\"1\") = typeof(c.k1) and e.\"k2\" = c.k2 collate \"NOCASE\" and e.\"k2\" = c.k2 collate binary and typeof(e.\"k2\") = typeof(c.k2)";
     let other = "e.\"k \"\"1\" is not new.\"k \"\"1\" collate binary or typeof(e.\"k \"\"1\") <> typeof(new.\"k \"\"1\") or e.\"k2\" is not new.\"k2\" collate binary or typeof(e.\"k2\") <> typeof(new.\"k2\")";

@@ -17,8 +17,9 @@ use super::tokens;
 use crate::model::{Affinity, Table};
 use crate::sqlite::quote::{ident, literal};
 
-/// The time of a change in milliseconds since 1970, in every SQLite.
-const AT: &str = "cast((julianday('now') - 2440587.5) * 86400000 as integer)";
+/// The time of a change in milliseconds since 1970, in every SQLite. Rounded: a Julian day is no exact
+/// double, and cut off, every other edit would count as a millisecond older than it is.
+const AT: &str = "cast((julianday('now') - 2440587.5) * 86400000 + 0.5 as integer)";
 /// Captures unless the service is applying remote rows; a missing guard row captures.
 const GUARD: &str = "when (select v from tidewater_guard where id = 1) is not 1";
 /// The kinds of trigger: before and after, insert, update and delete.

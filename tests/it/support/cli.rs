@@ -1,7 +1,7 @@
 //! The program as its users run it: a process, a folder, an environment with nothing else in it.
 
 use super::server::Schema;
-use super::wait::{PATIENCE, eventually_some};
+use super::wait::{PATIENCE, eventually_some, next_millisecond};
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -240,6 +240,7 @@ impl Device {
         self.sqlite()
             .execute_batch(statements)
             .unwrap_or_else(|e| panic!("{statements}: {e}"));
+        next_millisecond();
     }
 
     /// The rows of a query as text, in SQLite's own notation: `NULL`, `x'00'` for a blob.

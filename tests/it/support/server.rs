@@ -2,6 +2,7 @@
 //!
 //! The server is never dropped: it ends when the process does, through its supervisor's pipe.
 
+use super::wait::next_millisecond;
 use std::future::Future;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -156,6 +157,7 @@ impl Schema {
     #[track_caller]
     pub fn exec(&self, sql: &str) {
         self.with_client(|c| c.exec(sql));
+        next_millisecond();
     }
 
     fn with_client<T>(&self, work: impl FnOnce(&Client) -> T) -> T {
