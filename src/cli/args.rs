@@ -90,6 +90,7 @@ pub(crate) enum Command {
         /// Print every SQL statement for both databases and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Fill the app's empty tables from the workspace
         #[arg(long, hide = true)]
         adopt_remote: bool,
     },
@@ -110,6 +111,7 @@ pub(crate) enum Command {
         /// Give up after so many seconds
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         timeout: Option<Duration>,
+        /// Only list what would be sent
         #[arg(long, hide = true)]
         dry_run: bool,
     },
@@ -120,6 +122,7 @@ pub(crate) enum Command {
         /// The row's key, one word for each of its columns
         #[arg(requires = "table", allow_negative_numbers = true)]
         key: Vec<String>,
+        /// Show it again and again
         #[arg(long, hide = true)]
         watch: bool,
     },
@@ -131,8 +134,10 @@ pub(crate) enum Command {
         /// At most so many items
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
+        /// What was received
         #[arg(long, hide = true)]
         inbox: bool,
+        /// Only what no waiting time holds back
         #[arg(long, hide = true)]
         ready: bool,
         #[command(subcommand)]
@@ -174,6 +179,7 @@ pub(crate) enum Command {
         /// Only this table; may be given again
         #[arg(long = "table", value_name = "TABLE")]
         tables: Vec<String>,
+        /// Queue or fetch what is missing
         #[arg(long, hide = true)]
         repair: bool,
     },
@@ -183,30 +189,83 @@ pub(crate) enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// One row's whole life
     #[command(hide = true)]
-    Explain(Rest),
+    Explain {
+        /// The table
+        table: String,
+        /// The row's key, one word for each of its columns
+        #[arg(required = true, allow_negative_numbers = true)]
+        key: Vec<String>,
+    },
+    /// Check everything, and say the remedy for each fault
     #[command(hide = true)]
-    Doctor(Rest),
+    Doctor,
+    /// The workspace's devices
     #[command(hide = true)]
-    Devices(Rest),
+    Devices {
+        #[command(subcommand)]
+        what: Option<DevicesCommand>,
+    },
+    /// What can leave this device, by table and column
     #[command(hide = true)]
-    Privacy(Rest),
+    Privacy,
+    /// Make a workspace, its owner role and a login for each device
     #[command(hide = true)]
     Provision(Rest),
+    /// Apply the retention now
     #[command(hide = true)]
-    Prune(Rest),
+    Prune {
+        /// Also discard what failed
+        #[arg(long, requires = "older_than")]
+        failed: bool,
+        /// Only what failed so many days ago
+        #[arg(long, value_name = "DAYS", requires = "failed")]
+        older_than: Option<u32>,
+        /// Yes, give them up
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take tidewater out of the SQLite file; the app's data stay
     #[command(hide = true)]
-    Detach(Rest),
+    Detach {
+        /// Even with changes that were not sent; they are written as JSON first
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print the completions of a shell
     #[command(hide = true)]
-    Completions(Rest),
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
     #[command(hide = true)]
-    Man(Rest),
+    Man,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
+    /// One item, in full
     #[command(hide = true)]
-    Show(Rest),
+    Show {
+        /// Its change key, or a beginning of it
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesCommand {
+    /// Let tombstones go on without a device
+    Retire {
+        /// The device, or a beginning of its id
+        id: String,
+    },
+    /// End a device's login
+    Revoke {
+        /// The device, or a beginning of its id
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -244,19 +303,19 @@ impl Cli {
             Command::Queue { inbox: true, .. } => Some("queue --inbox"),
             Command::Queue { ready: true, .. } => Some("queue --ready"),
             Command::Queue {
-                what: Some(QueueCommand::Show(_)),
+                what: Some(QueueCommand::Show { .. }),
                 ..
             } => Some("queue show"),
             Command::Verify { repair: true, .. } => Some("verify --repair"),
-            Command::Explain(_) => Some("explain"),
-            Command::Doctor(_) => Some("doctor"),
-            Command::Devices(_) => Some("devices"),
-            Command::Privacy(_) => Some("privacy"),
+            Command::Explain { .. } => Some("explain"),
+            Command::Doctor => Some("doctor"),
+            Command::Devices { .. } => Some("devices"),
+            Command::Privacy => Some("privacy"),
             Command::Provision(_) => Some("provision"),
-            Command::Prune(_) => Some("prune"),
-            Command::Detach(_) => Some("detach"),
-            Command::Completions(_) => Some("completions"),
-            Command::Man(_) => Some("man"),
+            Command::Prune { .. } => Some("prune"),
+            Command::Detach { .. } => Some("detach"),
+            Command::Completions { .. } => Some("completions"),
+            Command::Man => Some("man"),
             _ => None,
         }
     }
@@ -337,97 +396,4 @@ fn seconds(text: &str) -> std::result::Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    fn parse(words: &str) -> std::result::Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once("tidewater").chain(words.split_whitespace()))
-    }
-
-    fn refusal(words: &str) -> Error {
-        parse(words)
-            .expect("parses")
-            .check()
-            .expect_err("is refused")
-    }
-
-    #[test]
-    fn the_grammar_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        for (words, name) in [
-            ("doctor", "doctor"),
-            ("doctor --json extra", "doctor"),
-            ("explain messages m1", "explain"),
-            ("devices retire X", "devices"),
-            ("privacy", "privacy"),
-            ("provision --dry-run", "provision"),
-            ("prune --failed --older-than 3 --yes", "prune"),
-            ("detach --yes", "detach"),
-            ("completions bash", "completions"),
-            ("man", "man"),
-            ("init --adopt-remote", "init --adopt-remote"),
-            ("now --dry-run", "now --dry-run"),
-            ("status --watch", "status --watch"),
-            ("queue --inbox", "queue --inbox"),
-            ("queue --ready", "queue --ready"),
-            ("queue show 01J", "queue show"),
-            ("verify --repair", "verify --repair"),
-        ] {
-            assert_eq!(parse(words).expect(words).unbuilt(), Some(name), "{words}");
-        }
-        for words in [
-            "status",
-            "queue --errors --limit 3",
-            "init --dry-run",
-            "conflicts",
-            "demo --keep",
-        ] {
-            assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");
-        }
-    }
-
-    #[test]
-    fn a_password_in_remote_is_refused_and_not_echoed() {
-        let e = refusal("clone --remote postgres://app:hunter2@db/app new.db");
-        assert_eq!(e.code.exit_code(), 2);
-        assert!(!e.to_string().contains("hunter2"));
-    }
-
-    #[test]
-    fn a_discard_needs_a_yes() {
-        assert!(refusal("discard 01J").remedy.contains("--yes"));
-        assert!(parse("discard 01J --yes").expect("parses").check().is_ok());
-        assert!(parse("discard --yes").is_err());
-    }
-
-    #[test]
-    fn words_fall_into_their_places() {
-        let cli = parse("status votes -7 x --json -vv").expect("parses");
-        assert!(cli.global.json && cli.global.verbose == 2);
-        assert!(
-            matches!(cli.command, Command::Status { table: Some(t), key, .. } if t == "votes" && key == ["-7", "x"])
-        );
-        assert_eq!(refusal("status votes").table.as_deref(), Some("votes"));
-        let cli = parse("--db a.db init --tables a*,b").expect("parses");
-        assert_eq!(cli.overrides().db, Some(PathBuf::from("a.db")));
-        assert!(matches!(cli.command, Command::Init { tables, .. } if tables == ["a*", "b"]));
-        for words in [
-            "",
-            "now --timeout 0",
-            "now --timeout x",
-            "queue --limit 0",
-            "conflicts ack",
-            "conflicts ack A --all",
-            "-q -v status",
-        ] {
-            assert!(parse(words).is_err(), "{words}");
-        }
-        assert!(refusal("clone --db a.db b.db").message.contains("--db"));
-        assert!(refusal("demo --db a.db").remedy.contains("--db"));
-    }
-}
+mod tests;

@@ -19,7 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The migrations of the file in their order; a released one is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_tidewater.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_tidewater.sql"),
+    include_str!("../../migrations/sqlite/0002_operations.sql"),
+];
 
 /// How long a write waits for the app's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -120,7 +123,8 @@ impl Local {
         has_table(&self.conn, "tidewater_state")
     }
 
-    /// Fails with a remedy where the file was never initialised, or by a newer program.
+    /// Fails with a remedy where the file was never initialised, or by a newer program. A file that an
+    /// older program made is brought up to date.
     pub fn require_initialised(&self) -> Result<()> {
         if !self.is_initialised()? {
             return Err(Error::new(
@@ -129,7 +133,19 @@ impl Local {
                 "run `tidewater init`",
             ));
         }
-        refuse_newer(&self.conn)
+        refuse_newer(&self.conn)?;
+        if migration(&self.conn)? < MIGRATIONS.len() {
+            let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)
+                .or_fault("preparing the file")?;
+            let known = schema_is_known(&tx)?;
+            Self::migrate(&tx)?;
+            // Our own statements moved it: nothing of the app's did.
+            if known {
+                state::set_number(&tx, "schema_version", schema_version(&tx)?)?;
+            }
+            tx.commit().or_fault("preparing the file")?;
+        }
+        Ok(())
     }
 
     /// Brings tidewater's own tables up to date. Inside a transaction of the caller.

@@ -1,0 +1,29 @@
+-- What people operate the device by: the journal, and what privacy has to remember of single rows.
+
+-- The journal: what happened to a row or to the device, for `explain`. Names, codes and counts only,
+-- never row values. Pruned with the retention.
+create table tidewater_event (
+  id integer primary key,
+  at integer not null,               -- ms since 1970
+  tbl text,                          -- null: it concerns the device
+  pk text,                           -- canonical text of the key
+  kind text not null,
+  change_key text,
+  detail text                        -- JSON
+);
+create index tidewater_event_key on tidewater_event (tbl, pk);
+create index tidewater_event_at on tidewater_event (at);
+
+-- Keys of tables with a privacy_column whose rows were never sent: their deletes are dropped here.
+create table tidewater_private (
+  tbl text not null,
+  pk text not null,
+  primary key (tbl, pk)
+) without rowid;
+
+-- Rows that arrived redacted: this device does not hold the content and must never send it.
+create table tidewater_redacted (
+  tbl text not null,
+  pk text not null,
+  primary key (tbl, pk)
+) without rowid;

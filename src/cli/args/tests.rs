@@ -1,0 +1,92 @@
+use super::*;
+use clap::CommandFactory;
+
+fn parse(words: &str) -> std::result::Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("tidewater").chain(words.split_whitespace()))
+}
+
+fn refusal(words: &str) -> Error {
+    parse(words)
+        .expect("parses")
+        .check()
+        .expect_err("is refused")
+}
+
+#[test]
+fn the_grammar_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_by_name() {
+    for (words, name) in [
+        ("doctor", "doctor"),
+        ("doctor --json", "doctor"),
+        ("explain messages m1", "explain"),
+        ("devices retire X", "devices"),
+        ("privacy", "privacy"),
+        ("provision --dry-run", "provision"),
+        ("prune --failed --older-than 3 --yes", "prune"),
+        ("detach --yes", "detach"),
+        ("completions bash", "completions"),
+        ("man", "man"),
+        ("init --adopt-remote", "init --adopt-remote"),
+        ("now --dry-run", "now --dry-run"),
+        ("status --watch", "status --watch"),
+        ("queue --inbox", "queue --inbox"),
+        ("queue --ready", "queue --ready"),
+        ("queue show 01J", "queue show"),
+        ("verify --repair", "verify --repair"),
+    ] {
+        assert_eq!(parse(words).expect(words).unbuilt(), Some(name), "{words}");
+    }
+    for words in [
+        "status",
+        "queue --errors --limit 3",
+        "init --dry-run",
+        "conflicts",
+        "demo --keep",
+    ] {
+        assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");
+    }
+}
+
+#[test]
+fn a_password_in_remote_is_refused_and_not_echoed() {
+    let e = refusal("clone --remote postgres://app:hunter2@db/app new.db");
+    assert_eq!(e.code.exit_code(), 2);
+    assert!(!e.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_discard_needs_a_yes() {
+    assert!(refusal("discard 01J").remedy.contains("--yes"));
+    assert!(parse("discard 01J --yes").expect("parses").check().is_ok());
+    assert!(parse("discard --yes").is_err());
+}
+
+#[test]
+fn words_fall_into_their_places() {
+    let cli = parse("status votes -7 x --json -vv").expect("parses");
+    assert!(cli.global.json && cli.global.verbose == 2);
+    assert!(
+        matches!(cli.command, Command::Status { table: Some(t), key, .. } if t == "votes" && key == ["-7", "x"])
+    );
+    assert_eq!(refusal("status votes").table.as_deref(), Some("votes"));
+    let cli = parse("--db a.db init --tables a*,b").expect("parses");
+    assert_eq!(cli.overrides().db, Some(PathBuf::from("a.db")));
+    assert!(matches!(cli.command, Command::Init { tables, .. } if tables == ["a*", "b"]));
+    for words in [
+        "",
+        "now --timeout 0",
+        "now --timeout x",
+        "queue --limit 0",
+        "conflicts ack",
+        "conflicts ack A --all",
+        "-q -v status",
+    ] {
+        assert!(parse(words).is_err(), "{words}");
+    }
+    assert!(refusal("clone --db a.db b.db").message.contains("--db"));
+    assert!(refusal("demo --db a.db").remedy.contains("--db"));
+}
