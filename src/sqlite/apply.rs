@@ -5,6 +5,7 @@
 //! local change is never overwritten: it leaves a note. A row that cannot be applied leaves a note and
 //! its error in the inbox, and blocks nothing.
 
+use super::barred::Barred;
 use super::conflicts;
 use super::fault::OrFault;
 use super::inbox;
@@ -15,6 +16,7 @@ use super::state;
 use crate::error::Result;
 use crate::model::Token;
 use crate::remote::{ConflictRecord, FeedRow, Fetched, Page, Version};
+use rusqlite::Connection;
 use std::time::{Duration, Instant};
 
 const WHAT: &str = "applying remote rows";
@@ -51,9 +53,33 @@ pub struct Applied {
     pub claim_first: bool,
 }
 
+impl Applied {
+    fn add(&mut self, part: Applied) {
+        self.installed += part.installed;
+        self.noted += part.noted;
+        self.failed += part.failed;
+        self.corrected += part.corrected;
+        self.conflicts.extend(part.conflicts);
+    }
+}
+
 /// Applies a page that was asked for with `asked` at epoch `epoch`.
 pub fn page(
     local: &mut Local,
+    page: &Page,
+    asked: &Token,
+    epoch: i64,
+    slicing: Slicing,
+) -> Result<Applied> {
+    let barred = std::mem::take(&mut local.barred);
+    let done = page_beside(local, &barred, page, asked, epoch, slicing);
+    local.barred = barred;
+    done
+}
+
+fn page_beside(
+    local: &mut Local,
+    barred: &Barred,
     page: &Page,
     asked: &Token,
     epoch: i64,
@@ -67,33 +93,34 @@ pub fn page(
         .unwrap_or_else(|| page.next.last.clone());
     let mut expected = asked.clone();
     let mut rest: &[FeedRow] = &page.rows;
+    let mut most = slicing.rows;
     loop {
-        let started = Instant::now();
+        barred.look(&local.conn)?;
         let tx = local.begin()?;
         if state::epoch(&tx)? != epoch || state::token(&tx)? != expected {
             done.stale = true;
             return Ok(done);
         }
         let before = notes::intern(&tx, &expected)?;
-        let Some(slice) = Slice::begin(&tx, slicing, Some(before))? else {
+        let Some(slice) = Slice::begin(&tx, barred, slicing, Some(before))? else {
             done.claim_first = true;
             return Ok(done);
         };
-        let mut late = Vec::new();
-        let mut n = 0;
-        while n < rest.len() && n < slicing.rows && (n == 0 || started.elapsed() < slicing.time) {
-            let row = &rest[n];
-            n += 1;
-            if slice.is_dirty(&row.table, &row.key)? {
-                notes::leave(&tx, &row.table, &row.key.encode(), before)?;
-                done.noted += 1;
-            } else if !slice.install(&row.table, &row.key, &row.version, &mut done)? {
-                late.push((row.table.as_str(), &row.key, &row.version));
+        let mut part = Applied::default();
+        let n = match fill(&tx, &slice, rest, most, before, slicing, &mut part) {
+            Ok(n) => n,
+            Err(e) => {
+                let (table, pk) = barred.take_last().ok_or(e)?;
+                // What stood before it is done and committed first, so that it is done only twice.
+                most = rest
+                    .iter()
+                    .position(|r| r.table == table && r.key.encode() == pk)
+                    .filter(|n| *n > 0)
+                    .unwrap_or(slicing.rows);
+                continue;
             }
-        }
-        slice.install_late(&late, &mut done, |table, pk| {
-            notes::leave(&tx, table, pk, before)
-        })?;
+        };
+        most = slicing.rows;
         let (now, later) = rest.split_at(n);
         rest = later;
         let last = rest.is_empty();
@@ -109,7 +136,7 @@ pub fn page(
         if last {
             for c in &page.conflicts {
                 if conflicts::store(&tx, c)? {
-                    done.conflicts.push(c.clone());
+                    part.conflicts.push(c.clone());
                 }
             }
             state::set_number(&tx, "last_pull_at", slicing.now_ms)?;
@@ -122,10 +149,44 @@ pub fn page(
         crate::failpoint::hit("apply_before_commit");
         tx.commit().or_fault(WHAT)?;
         crate::failpoint::hit("apply_after_commit");
+        barred.told();
+        done.add(part);
         if last {
             return Ok(done);
         }
     }
+}
+
+/// Installs rows from the beginning of `rest` until the time is over; returns how many it went through.
+fn fill(
+    tx: &Connection,
+    slice: &Slice<'_>,
+    rest: &[FeedRow],
+    most: usize,
+    before: i64,
+    slicing: Slicing,
+    done: &mut Applied,
+) -> Result<usize> {
+    let started = Instant::now();
+    let mut late = Vec::new();
+    let mut n = 0;
+    while n < rest.len() && n < most && (n == 0 || started.elapsed() < slicing.time) {
+        let row = &rest[n];
+        n += 1;
+        if slice.is_dirty(&row.table, &row.key)? {
+            notes::leave(tx, &row.table, &row.key.encode(), before)?;
+            done.noted += 1;
+        } else if let Some((why, _)) = slice.is_barred(&row.table, &row.key, &row.version) {
+            let pk = row.key.encode();
+            notes::leave(tx, &row.table, &pk, before)?;
+            inbox::failed(tx, &row.table, &pk, &row.version, &why, slicing.now_ms)?;
+            done.failed += 1;
+        } else if !slice.install(&row.table, &row.key, &row.version, done)? {
+            late.push((row.table.as_str(), &row.key, &row.version));
+        }
+    }
+    slice.install_late(&late, done, |table, pk| notes::leave(tx, table, pk, before))?;
+    Ok(n)
 }
 
 /// Applies rows that were fetched by key for `table`; notes go with what is settled.
@@ -136,14 +197,36 @@ pub fn fetched(
     epoch: i64,
     slicing: Slicing,
 ) -> Result<Applied> {
+    let barred = std::mem::take(&mut local.barred);
+    let done = loop {
+        let done = fetched_beside(local, &barred, table, rows, epoch, slicing);
+        // Once more without the row that ended the transaction: the others may only fit together.
+        if done.is_err() && barred.take_last().is_some() {
+            continue;
+        }
+        break done;
+    };
+    local.barred = barred;
+    done
+}
+
+fn fetched_beside(
+    local: &mut Local,
+    barred: &Barred,
+    table: &str,
+    rows: &[Fetched],
+    epoch: i64,
+    slicing: Slicing,
+) -> Result<Applied> {
     let mut done = Applied::default();
+    barred.look(&local.conn)?;
     let tx = local.begin()?;
     if state::epoch(&tx)? != epoch {
         done.stale = true;
         return Ok(done);
     }
     // Rows by key come one by one, after all others: what is noted again here would never come to rest.
-    let Some(slice) = Slice::begin(&tx, slicing, None)? else {
+    let Some(slice) = Slice::begin(&tx, barred, slicing, None)? else {
         done.claim_first = true;
         return Ok(done);
     };
@@ -168,6 +251,11 @@ pub fn fetched(
         if slice.holds(table, &f.key, version)? {
             notes::remove(&tx, table, &pk)?;
             inbox::settle(&tx, table, &pk)?;
+        } else if let Some((why, fresh)) = slice.is_barred(table, &f.key, version) {
+            if fresh || !inbox::is_failed(&tx, table, &pk)? {
+                inbox::failed(&tx, table, &pk, version, &why, slicing.now_ms)?;
+                done.failed += 1;
+            }
         } else if !slice.install(table, &f.key, version, &mut done)? {
             late.push((table, &f.key, version));
         }
@@ -176,5 +264,6 @@ pub fn fetched(
     slice.end()?;
     tx.commit().or_fault(WHAT)?;
     crate::failpoint::hit("fetch_applied");
+    barred.told();
     Ok(done)
 }

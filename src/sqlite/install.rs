@@ -6,6 +6,7 @@
 use super::app_row;
 use super::apply::{Applied, Slicing};
 use super::aside;
+use super::barred::Barred;
 use super::fault::{OrFault, fault};
 use super::inbox;
 use super::local::{Known, check_schema, load_tables, schema_moved};
@@ -24,6 +25,12 @@ const WHAT: &str = "applying remote rows";
 /// The most log rows that are compared in memory; above, they are claimed first.
 const LOG_MAX: usize = 50_000;
 
+/// Attempts to write rows that only fit together, each without those that failed before.
+const SWAPS: usize = 8;
+
+/// A row that met a constraint: table, key, version.
+pub type Late<'r> = (&'r str, &'r Key, &'r Version);
+
 /// One write transaction with the guard up.
 pub struct Slice<'a> {
     tx: &'a Connection,
@@ -32,6 +39,8 @@ pub struct Slice<'a> {
     queued: bool,
     noted: Cell<bool>,
     slicing: Slicing,
+    /// Rows that would end this transaction.
+    barred: &'a Barred,
     /// The base of notes for rows that the app's triggers touch beside an installed one; without it
     /// such triggers do not run.
     aside: Option<i64>,
@@ -39,7 +48,12 @@ pub struct Slice<'a> {
 
 impl<'a> Slice<'a> {
     /// Raises the guard and learns what is dirty; `None` where the key log is too long for that.
-    pub fn begin(tx: &'a Connection, slicing: Slicing, aside: Option<i64>) -> Result<Option<Self>> {
+    pub fn begin(
+        tx: &'a Connection,
+        barred: &'a Barred,
+        slicing: Slicing,
+        aside: Option<i64>,
+    ) -> Result<Option<Self>> {
         check_schema(tx)?;
         super::capture::prune_candidates(tx)?;
         let tables: HashMap<String, Known> = load_tables(tx)?
@@ -66,6 +80,7 @@ impl<'a> Slice<'a> {
             queued,
             noted,
             slicing,
+            barred,
             aside,
         }))
     }
@@ -152,11 +167,18 @@ impl<'a> Slice<'a> {
         let mut wrote = self.put(table, key, version);
         if self.tx.is_autocommit() {
             // Nothing may be written behind the end of the transaction, the guard least of all.
-            return Err(rolled_back(table));
+            return Err(self.rolled_back(table, &pk, version, wrote.err()));
+        }
+        if let Err(e) = wrote {
+            // RAISE(FAIL) leaves what its statement had done so far.
+            self.tx
+                .execute_batch("rollback to tidewater_row; release tidewater_row")
+                .or_fault(WHAT)?;
+            return Ok(Err(e));
         }
         aside::guard(self.tx, true)?;
         let touched = aside::take(self.tx, &self.tables, mark, (&table.name, &pk))?;
-        if wrote.is_ok() && !touched.is_empty() {
+        if !touched.is_empty() {
             done.corrected += touched.len() as u64;
             if let Some(base) = self.aside {
                 // They come again by key: the triggers' work on them was done where the row is from.
@@ -171,20 +193,53 @@ impl<'a> Slice<'a> {
                 wrote = self.put_without_triggers(table, key, version);
             }
         }
-        if wrote.is_ok()
-            && let Some(row) = &version.row
-            && !app_row::read(self.tx, table, key)
-                .or_fault(WHAT)?
-                .is_some_and(|here| row.agrees_with(&here))
-        {
-            // One of the app's own triggers changed what arrived: put the row right.
+        if wrote.is_ok() && !self.holds(&table.name, key, version)? {
+            // One of the app's own triggers changed what arrived, or ignored it: put the row right.
             wrote = self.put_without_triggers(table, key, version);
             done.corrected += 1;
         }
-        self.tx
-            .execute_batch("release tidewater_row")
-            .or_fault(WHAT)?;
+        let end = if wrote.is_ok() {
+            "release tidewater_row"
+        } else {
+            "rollback to tidewater_row; release tidewater_row"
+        };
+        self.tx.execute_batch(end).or_fault(WHAT)?;
         Ok(wrote)
+    }
+
+    /// The transaction is gone, and with it all that this slice had installed: the row is barred, so
+    /// that the slice can be done again without it.
+    fn rolled_back(
+        &self,
+        table: &Table,
+        pk: &str,
+        version: &Version,
+        e: Option<rusqlite::Error>,
+    ) -> Error {
+        let Some(e) = e.filter(is_constraint) else {
+            return Error::new(
+                Code::LocalUnusable,
+                format!("{WHAT}: the transaction ended by itself"),
+                "look at the disk that holds the file; nothing is lost",
+            )
+            .on_table(&table.name);
+        };
+        let error = fault(e, WHAT);
+        self.barred.bar(
+            &table.name,
+            pk,
+            version,
+            format!(
+                "{} (RAISE(ROLLBACK) of one of the app's triggers)",
+                error.message
+            ),
+        );
+        error.on_table(&table.name)
+    }
+
+    /// Why a row must not be tried in this transaction, and whether the inbox has to be told.
+    pub fn is_barred(&self, table: &str, key: &Key, version: &Version) -> Option<(String, bool)> {
+        self.barred.find(table, key, version)
     }
 
     fn put(&self, table: &Table, key: &Key, version: &Version) -> rusqlite::Result<()> {
@@ -224,11 +279,11 @@ impl<'a> Slice<'a> {
     /// values released first, so that two rows may swap theirs; what is left waits in the inbox.
     pub fn install_late(
         &self,
-        late: &[(&str, &Key, &Version)],
+        late: &[Late<'_>],
         done: &mut Applied,
         note: impl Fn(&str, &str) -> Result<()>,
     ) -> Result<()> {
-        let mut left: Vec<(&str, &Key, &Version)> = late.to_vec();
+        let mut left: Vec<Late<'_>> = late.to_vec();
         loop {
             let before = left.len();
             let mut still = Vec::new();
@@ -245,85 +300,118 @@ impl<'a> Slice<'a> {
                 break;
             }
         }
-        if self.swap(&left, done)? {
-            return Ok(());
-        }
-        for (table, key, version) in left {
-            let t = self.table(table)?;
-            let mut ignored = Applied::default();
-            let error = match self.write(t, key, version, &mut ignored)? {
-                Ok(()) => continue,
+        // Only what a unique value keeps out: taking a row out first would lead around anything else
+        // that the app refuses in an UPDATE.
+        let taken = self.refused(left, done, &note, is_unique)?;
+        let left = self.swap(taken, done)?;
+        self.refused(left, done, &note, |_| false)?;
+        Ok(())
+    }
+
+    /// Tries rows for the last time: what is refused goes to the inbox, unless `hold` wants to have it
+    /// back.
+    fn refused<'r>(
+        &self,
+        rows: Vec<Late<'r>>,
+        done: &mut Applied,
+        note: &impl Fn(&str, &str) -> Result<()>,
+        hold: impl Fn(&rusqlite::Error) -> bool,
+    ) -> Result<Vec<Late<'r>>> {
+        let mut held = Vec::new();
+        for (table, key, version) in rows {
+            let error = match self.write(self.table(table)?, key, version, done)? {
+                Ok(()) => {
+                    self.installed(table, key, version)?;
+                    done.installed += 1;
+                    continue;
+                }
+                Err(e) if hold(&e) => {
+                    held.push((table, key, version));
+                    continue;
+                }
                 Err(e) => fault(e, WHAT),
             };
             let pk = key.encode();
             note(table, &pk)?;
-            inbox::failed(
-                self.tx,
-                table,
-                &pk,
-                version,
-                &error.message,
-                self.slicing.now_ms,
-            )?;
+            let now_ms = self.slicing.now_ms;
+            inbox::failed(self.tx, table, &pk, version, &error.message, now_ms)?;
             done.failed += 1;
         }
-        Ok(())
+        Ok(held)
     }
 
-    /// Removes the local versions of all the rows, then writes all; all or nothing. One row alone has
-    /// nobody to swap with: taking it out would only lead around what the app refuses in an UPDATE.
-    fn swap(&self, rows: &[(&str, &Key, &Version)], done: &mut Applied) -> Result<bool> {
-        if rows.len() < 2 {
-            return Ok(false);
+    /// Removes the local versions of the rows, then writes all of them; a row that cannot be written
+    /// even so is left as it was and the others are done without it. Returns what is left. One row
+    /// alone has nobody to swap with.
+    fn swap<'r>(&self, mut rows: Vec<Late<'r>>, done: &mut Applied) -> Result<Vec<Late<'r>>> {
+        let mut left = Vec::new();
+        for _ in 0..SWAPS {
+            if rows.len() < 2 {
+                break;
+            }
+            self.tx
+                .execute_batch("savepoint tidewater_swap")
+                .or_fault(WHAT)?;
+            let mut part = Applied::default();
+            let stuck = self.take_out_and_write(&rows, &mut part)?;
+            if stuck.is_empty() {
+                self.tx
+                    .execute_batch("release tidewater_swap")
+                    .or_fault(WHAT)?;
+                done.corrected += part.corrected;
+                for (table, key, version) in &rows {
+                    self.installed(table, key, version)?;
+                    done.installed += 1;
+                }
+                return Ok(left);
+            }
+            self.tx
+                .execute_batch("rollback to tidewater_swap; release tidewater_swap")
+                .or_fault(WHAT)?;
+            let mut n = 0;
+            rows.retain(|row| {
+                n += 1;
+                let stays = !stuck.contains(&(n - 1));
+                if !stays {
+                    left.push(*row);
+                }
+                stays
+            });
         }
-        self.tx
-            .execute_batch("savepoint tidewater_swap")
-            .or_fault(WHAT)?;
-        let mut worked = true;
+        left.extend(rows);
+        Ok(left)
+    }
+
+    /// Places of the rows that could not be taken out or written.
+    fn take_out_and_write(&self, rows: &[Late<'_>], done: &mut Applied) -> Result<HashSet<usize>> {
         let gone = Version {
             change: String::new(),
             device: String::new(),
             row: None,
         };
-        for (table, key, _) in rows {
-            self.write(self.table(table)?, key, &gone, done)?
-                .or_fault(WHAT)?;
-        }
-        for (table, key, version) in rows {
-            match self.write(self.table(table)?, key, version, done)? {
-                Ok(()) => {}
-                Err(e) if is_constraint(&e) => {
-                    worked = false;
-                    break;
+        let mut stuck = HashSet::new();
+        for version in [Some(&gone), None] {
+            for (i, (table, key, own)) in rows.iter().enumerate() {
+                if stuck.contains(&i) {
+                    continue;
                 }
-                Err(e) => return Err(fault(e, WHAT)),
+                match self.write(self.table(table)?, key, version.unwrap_or(own), done)? {
+                    Ok(()) => {}
+                    Err(e) if is_constraint(&e) => {
+                        stuck.insert(i);
+                    }
+                    Err(e) => return Err(fault(e, WHAT)),
+                }
             }
         }
-        if !worked {
-            self.tx
-                .execute_batch("rollback to tidewater_swap; release tidewater_swap")
-                .or_fault(WHAT)?;
-            return Ok(false);
-        }
-        self.tx
-            .execute_batch("release tidewater_swap")
-            .or_fault(WHAT)?;
-        for (table, key, version) in rows {
-            self.installed(table, key, version)?;
-            done.installed += 1;
-        }
-        Ok(true)
+        Ok(stuck)
     }
 }
 
-/// The transaction is gone, and with it all that this slice had installed.
-fn rolled_back(table: &Table) -> Error {
-    Error::new(
-        Code::SchemasDiffer,
-        "writing a row that arrived rolled the whole transaction back",
-        "a trigger of the app must say RAISE(ABORT), not RAISE(ROLLBACK); nothing is lost meanwhile",
-    )
-    .on_table(&table.name)
+fn is_unique(e: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+    matches!(e, rusqlite::Error::SqliteFailure(f, _)
+        if [SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_PRIMARYKEY].contains(&f.extended_code))
 }
 
 fn is_constraint(e: &rusqlite::Error) -> bool {

@@ -4,6 +4,7 @@
 //! mode is the app's and never changed. Foreign keys are off on this connection: rows arrive in any
 //! order, and what dangles is reported, not refused. A file made by a newer program is refused.
 
+use super::barred::Barred;
 use super::fault::OrFault;
 use super::quote::ident;
 use super::state;
@@ -33,6 +34,7 @@ pub type Tx<'a> = Transaction<'a>;
 /// An open file with tidewater's tables in it, or not yet.
 pub struct Local {
     pub(super) conn: Connection,
+    pub(super) barred: Barred,
     path: PathBuf,
     inode: (u64, u64),
 }
@@ -82,6 +84,7 @@ impl Local {
             .or_fault(&what)?;
         Ok(Local {
             conn,
+            barred: Barred::default(),
             path: path.to_owned(),
             inode,
         })

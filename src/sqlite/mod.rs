@@ -7,6 +7,7 @@
 pub mod app_row;
 pub mod apply;
 mod aside;
+mod barred;
 pub mod build;
 pub mod capture;
 pub mod claim;

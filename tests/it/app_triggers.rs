@@ -2,6 +2,7 @@
 //! not captured, and must not make the file differ from the workspace.
 
 use crate::support::fleet::{ALL, Fleet};
+use crate::support::wait::{PATIENCE, eventually};
 
 const CHATS: &str = "create table chats (id text primary key, messages integer not null default 0);
      create table messages (id text primary key, chat text, body text);
@@ -73,23 +74,116 @@ fn triggers_that_write_each_others_tables_come_to_rest() {
     );
 }
 
+/// The four ways in which a trigger can say no, and one row of a page that each says no to.
 #[test]
-fn a_trigger_that_rolls_everything_back_leaves_capture_awake() {
-    let fleet = Fleet::new(
+fn a_row_that_a_trigger_refuses_waits_alone_whatever_it_raises() {
+    for raise in ["rollback", "abort", "fail"] {
+        for (when, what) in [
+            ("before", "update"),
+            ("after", "insert"),
+            ("before", "delete"),
+        ] {
+            refused(raise, when, what);
+        }
+    }
+}
+
+fn refused(raise: &str, when: &str, what: &str) {
+    let told = format!("{when} {what} raise({raise})");
+    let row = if what == "delete" { "old" } else { "new" };
+    let fleet = Fleet::new(&format!(
         "create table items (id text primary key, body text, n integer);
-         create trigger strict before update on items when new.body = 'odd' begin
-           select raise(rollback, 'no'); end;",
+         create table allowed (id text primary key);
+         create table tried (id text);
+         create trigger strict {when} {what} on items
+           when {row}.n = 13 and not exists (select 1 from allowed where id = {row}.id) begin
+           insert into tried values ({row}.id);
+           select raise({raise}, 'not thirteen'); end;"
+    ));
+    let a = fleet.device("a");
+    let rows = "with recursive c(i) as (select 1 union all select i + 1 from c where i < 200) \
+                insert into items select 'r' || i, 'old', 0 from c";
+    match what {
+        "insert" => {}
+        "update" => a.sql(rows),
+        _ => {
+            a.sql(rows);
+            a.sql("update items set n = 13 where id in ('r50', 'r150')");
+        }
+    }
+    a.json(&["now"]);
+    let keys = "id in ('r50', 'r150')";
+    match what {
+        "insert" => fleet.schema.exec(
+            "insert into items select 'r' || i, 'new', case when i in (50, 150) then 13 end \
+             from generate_series(1, 200) i",
+        ),
+        "update" => fleet.schema.exec(&format!(
+            "update items set body = 'new', n = case when {keys} then 13 end"
+        )),
+        _ => fleet.schema.exec("delete from items"),
+    }
+    // All the others are there, these two wait with their reason, and nothing of the refused statement
+    // is left.
+    let report = a.tw(&["--json", "now"]).expect_code(1).json();
+    assert_eq!(
+        (&report["downloaded"], &report["failed"]),
+        (&198.into(), &2.into()),
+        "{told}: {report}"
     );
-    let (a, b) = (fleet.device("a"), fleet.device("b"));
-    a.sql("insert into items values ('r', 'first', 0), ('s', 'first', 0)");
-    fleet.converge(&[&a, &b], ALL);
+    let waiting = "select pk, status from tidewater_inbox where status = 'failed' order by pk";
+    assert_eq!(
+        a.rows(waiting),
+        [["[\"r150\"]", "failed"], ["[\"r50\"]", "failed"]],
+        "{told}"
+    );
+    let why = a.rows("select distinct error from tidewater_inbox where status = 'failed'");
+    assert!(why[0][0].contains("not thirteen"), "{told}: {why:?}");
+    assert_eq!(a.rows("select v from tidewater_guard"), [["0"]], "{told}");
+    let (kept, new) = match what {
+        "insert" => ("0", "198"),
+        "update" => ("2", "198"),
+        _ => ("2", "0"),
+    };
+    let old = format!("select count(*) from items where body <> 'new' and {keys}");
+    assert_eq!(a.rows(&old), [[kept]], "{told}");
+    let count = "select count(*) from items where body = 'new'";
+    assert_eq!(a.rows(count), [[new]], "{told}");
+    // The feed goes on behind them, and so do edits.
     fleet
         .schema
-        .exec("update items set body = 'odd' where id = 'r'");
-    let refused = a.tw(&["now", "--pull"]);
-    assert_ne!(refused.code, 0, "{refused:#?}");
-    assert!(refused.stderr.contains("RAISE(ABORT)"), "{refused:#?}");
-    assert_eq!(a.rows("select v from tidewater_guard"), [["0"]]);
-    a.sql("update items set n = 1 where id = 's'");
-    assert_eq!(a.json(&["now", "--push"])["uploaded"], 1, "edits go on");
+        .exec("insert into items values ('later', 'x', 1)");
+    a.sql("insert into items values ('mine', 'y', 2)");
+    let report = a.tw(&["--json", "now"]).expect_code(1).json();
+    assert_eq!(report["uploaded"], 1, "{told}: {report}");
+    assert_eq!(a.rows("select body from items where id = 'later'"), [["x"]]);
+    // Once the app lets them in, they come by themselves.
+    a.sql("insert into allowed values ('r50'), ('r150')");
+    a.json(&["now"]);
+    fleet.expect_equal(&[&a], ALL);
+    assert_eq!(a.json(&["verify"])["identical"], true, "{told}");
+    assert!(a.rows(waiting).is_empty(), "{told}");
+}
+
+#[test]
+fn a_running_service_tries_a_refused_row_again_when_the_app_has_changed_something() {
+    let fleet = Fleet::configured(
+        "create table items (id text primary key, body text, n integer);
+         create table allowed (id text primary key);
+         create trigger strict before insert on items
+           when not exists (select 1 from allowed where id = new.id) begin
+           select raise(rollback, 'not yet'); end;",
+        "[download]\npoll_interval_seconds = 0.05\n[tables.allowed]\nprivacy = \"local_only\"\n",
+    );
+    let a = fleet.device("a");
+    let service = a.spawn(&["run"]);
+    fleet.schema.exec("insert into items values ('r', 'x', 1)");
+    let failed = "select count(*) from tidewater_inbox where status = 'failed'";
+    eventually(PATIENCE, "the refusal", || a.rows(failed) == [["1"]]);
+    a.sql("insert into allowed values ('r')");
+    eventually(PATIENCE, "the row", || {
+        a.rows("select body from items") == [["x"]]
+    });
+    service.signal(libc::SIGTERM);
+    service.wait(PATIENCE).ok();
 }
