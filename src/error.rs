@@ -7,6 +7,7 @@
 use std::fmt;
 
 /// The public error codes of the contract.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// SYNC-001: the remote cannot be reached or refuses the login.
@@ -162,6 +163,7 @@ pub struct Error {
     /// The server's SQLSTATE, if the server answered.
     pub sqlstate: Option<String>,
     /// For errors of the remote: what the engine does next.
+    #[doc(hidden)]
     pub disposition: Option<Disposition>,
 }
 
@@ -193,6 +195,7 @@ impl Error {
     }
 
     /// Says what the engine does next.
+    #[doc(hidden)]
     #[must_use]
     pub fn with_disposition(mut self, disposition: Disposition) -> Self {
         self.disposition = Some(disposition);

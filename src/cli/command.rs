@@ -6,6 +6,7 @@ use super::{FOUND, INTERRUPTED, demo, progress, render, signal};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::report::{DryRunReport, ResultsReport, Statement, Time};
+use crate::sync::NoObserver;
 use crate::sync::ops::{self, InitOptions, InitOutcome, NowOptions, QueueFilter};
 use std::future::Future;
 use tokio::runtime::Runtime;
@@ -84,7 +85,7 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             let runtime = runtime()?;
             runtime.block_on(async {
                 let stop = signal::listen()?;
-                ops::run(config, init, stop).await
+                ops::run(config, init, stop, &NoObserver).await
             })?;
             Ok(0)
         }

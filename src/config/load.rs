@@ -28,7 +28,16 @@ pub(super) fn load(overrides: &Overrides, env: &Env) -> Result<Config> {
             "Put the password into PGPASSWORD, the pgpass file, or remote.url of a file with mode 0600.",
         ));
     }
-    let file = find(overrides, env)?;
+    assemble(find(overrides, env)?, overrides, "--remote", env)
+}
+
+/// Layers and reads a file that was found, if any; `url_from` names where `overrides.remote` comes from.
+pub(super) fn assemble(
+    file: Option<Opened>,
+    overrides: &Overrides,
+    url_from: &'static str,
+    env: &Env,
+) -> Result<Config> {
     let mut sources = Sources::default();
     if let Some(file) = &file {
         sources.add_file(file)?;
@@ -36,7 +45,7 @@ pub(super) fn load(overrides: &Overrides, env: &Env) -> Result<Config> {
     }
     let faults = sources.add_variables(env);
     if let Some(text) = &overrides.remote {
-        sources.add_flag("remote.url", "--remote", text);
+        sources.add_flag("remote.url", url_from, text);
     }
     if let Some(text) = &overrides.schema {
         sources.add_flag("remote.schema", "--schema", text);

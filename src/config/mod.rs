@@ -6,6 +6,7 @@
 //! SYNC-013 with the key, the value, what is allowed, the place and the remedy.
 
 mod conninfo;
+mod embed;
 mod env;
 mod fault;
 mod load;
@@ -13,14 +14,16 @@ mod reader;
 mod secret;
 mod source;
 mod suggest;
+#[doc(hidden)]
 pub mod template;
 
 pub use conninfo::{Conn, Host, SslMode};
+#[doc(hidden)]
 pub use env::Env;
 pub use secret::Secret;
 
 use crate::error::{Error, Result};
-use crate::model::{Policy, Privacy};
+pub use crate::model::{Policy, Privacy};
 use fault::refusal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -242,12 +245,13 @@ impl Local {
 }
 
 impl Config {
-    /// Finds, layers and checks the configuration of this process.
+    /// Finds, layers and checks the configuration as the program does.
     pub fn load(overrides: &Overrides) -> Result<Config> {
         Config::load_in(overrides, &Env::process())
     }
 
     /// Finds, layers and checks the configuration in given surroundings.
+    #[doc(hidden)]
     pub fn load_in(overrides: &Overrides, env: &Env) -> Result<Config> {
         load::load(overrides, env)
     }

@@ -10,7 +10,9 @@ mod queue;
 mod status;
 mod time;
 
+pub use crate::model::{Row, Value};
 pub use conflicts::{Conflict, ConflictsReport};
+#[doc(hidden)]
 pub use progress::{NoProgress, Progress};
 pub use queue::{
     InboxItem, InboxReport, ItemError, ItemResult, QueueItem, QueueReport, ResultsReport,
@@ -162,7 +164,6 @@ impl From<&Error> for ErrorReport {
 mod tests {
     use super::*;
     use crate::error::Code;
-    use crate::model::{Row, Value};
     use serde_json::json;
 
     fn time() -> Time {

@@ -24,15 +24,28 @@ pub async fn init(
     opts: &InitOptions,
     progress: &dyn Progress,
 ) -> Result<InitOutcome> {
-    let started = Instant::now();
-    let mut local = Local::open(config.path()?)?;
     if opts.dry_run {
+        let local = Local::open(config.path()?)?;
         return dry_run(config, opts, &local).map(InitOutcome::DryRun);
     }
+    let report = prepare(config, opts, true, progress).await?;
+    Ok(InitOutcome::Done(report))
+}
+
+/// Installs capture, and makes the workspace where the remote is in reach. `write`: a configuration
+/// too, where there is none.
+pub async fn prepare(
+    config: &Config,
+    opts: &InitOptions,
+    write: bool,
+    progress: &dyn Progress,
+) -> Result<InitReport> {
+    let started = Instant::now();
+    let mut local = Local::open(config.path()?)?;
     progress.begin("installing capture", None);
     let found = install(config, opts, &mut local)?;
     progress.end();
-    if config.source.is_none() {
+    if write && config.source.is_none() {
         write_config(config, Path::new(crate::config::FILE_NAME))?;
     }
     let report = report(&local, &found, started)?;
@@ -46,10 +59,10 @@ pub async fn init(
             "the remote is out of reach; what needs it is done at first contact"
         );
     }
-    Ok(InitOutcome::Done(InitReport {
+    Ok(InitReport {
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(0),
         ..report
-    }))
+    })
 }
 
 /// Installs capture; returns what is tracked.

@@ -14,6 +14,7 @@ mod heal;
 mod init;
 mod lock;
 mod now;
+mod observer;
 pub mod ops;
 mod preserve;
 mod pull;
@@ -22,3 +23,4 @@ mod retry;
 mod service;
 
 pub use device::Device;
+pub use observer::{NoObserver, Observer};

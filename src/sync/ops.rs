@@ -4,6 +4,7 @@
 //! needs, and returns the document of its command or the error that ends it.
 
 use super::device::{Device, now_ms};
+use super::observer::Observer;
 use super::{compare, connect, init as initialise, lock, now as syncing, service};
 use crate::config::{Config, Env};
 use crate::error::{Code, Error, Result};
@@ -83,9 +84,19 @@ pub async fn init(
     initialise::init(config, opts, progress).await
 }
 
+/// `init` inside another program: no configuration is written.
+pub async fn install(config: &Config, progress: &dyn Progress) -> Result<InitReport> {
+    initialise::prepare(config, &InitOptions::default(), false, progress).await
+}
+
 /// `run`; ends when `stop` is cancelled and the batch in hand is finished.
-pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result<()> {
-    service::run(config, init, stop).await
+pub async fn run(
+    config: &Config,
+    init: bool,
+    stop: CancellationToken,
+    observer: &dyn Observer,
+) -> Result<()> {
+    service::run(config, init, stop, observer).await
 }
 
 /// `now`.

@@ -7,15 +7,17 @@
 use super::device::{Device, now_ms};
 use super::lock;
 use super::now::{self, Answer, Request};
+use super::observer::Observer;
 use super::retry::Probe;
 use super::{connect, init};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::Remote;
-use crate::report::{ErrorReport, NoProgress};
+use crate::report::{ErrorReport, NoProgress, NowReport};
 use crate::sqlite::local::{Local, schema_is_known};
 use crate::sqlite::{queue, request, state};
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +40,16 @@ const COMMAND: Duration = Duration::from_secs(30);
 /// How often the service looks whether the retention is due.
 const PRUNE_LOOK: Duration = Duration::from_secs(60);
 
+/// How often the observer hears that the service is alive.
+const BEAT: Duration = Duration::from_secs(1);
+
 /// See `ops::run`.
-pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result<()> {
+pub async fn run(
+    config: &Config,
+    init: bool,
+    stop: CancellationToken,
+    observer: &dyn Observer,
+) -> Result<()> {
     if init && !init::wait_and_init(config, &stop).await? {
         return Ok(());
     }
@@ -53,6 +63,7 @@ pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result
         schema = config.remote.schema,
         "tidewater is running"
     );
+    observer.ready();
     loop {
         let opened = match local.take() {
             Some(l) => l,
@@ -60,7 +71,7 @@ pub async fn run(config: &Config, init: bool, stop: CancellationToken) -> Result
         };
         let remote = connect::remote(config)?;
         let device = Device::new(opened, remote, config.clone())?;
-        match Service::new(device).live(&stop).await {
+        match Service::new(device, observer).live(&stop).await {
             Ok(()) => {
                 tracing::info!("tidewater stopped");
                 return Ok(());
@@ -98,8 +109,11 @@ async fn hold(path: &Path, stop: &CancellationToken) -> Result<lock::Held> {
     }
 }
 
-struct Service<R> {
+struct Service<'a, R> {
     device: Device<R>,
+    observer: &'a dyn Observer,
+    /// What the observer was told last.
+    told: String,
     probe: Probe,
     /// The last error, told once.
     last_error: Option<(Code, String)>,
@@ -113,13 +127,15 @@ struct Service<R> {
     burst: Option<(Instant, Instant)>,
 }
 
-impl<R: Remote> Service<R> {
-    fn new(device: Device<R>) -> Self {
+impl<'a, R: Remote> Service<'a, R> {
+    fn new(device: Device<R>, observer: &'a dyn Observer) -> Self {
         let retry = &device.config.retry;
         let now = Instant::now();
         Service {
             probe: Probe::new(retry.base_delay, retry.max_delay.min(PROBE_MAX)),
             device,
+            observer,
+            told: String::new(),
             last_error: None,
             not_before: None,
             next_push: now,
@@ -134,12 +150,25 @@ impl<R: Remote> Service<R> {
     async fn live(mut self, stop: &CancellationToken) -> Result<()> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let observer = self.observer;
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                _ = beat.tick() => observer.alive(),
                 _ = tick.tick() => {}
             }
-            match self.turn(stop).await {
+            let done = {
+                let mut turn = pin!(self.turn(stop));
+                loop {
+                    tokio::select! {
+                        done = &mut turn => break done,
+                        _ = beat.tick() => observer.alive(),
+                    }
+                }
+            };
+            match done {
                 Ok(()) => {}
                 Err(e) if busy(&e) => tracing::debug!(error = %e.message, "the file is busy"),
                 Err(e) => return Err(e),
@@ -152,6 +181,7 @@ impl<R: Remote> Service<R> {
         self.watch()?;
         self.answer_requests(stop).await?;
         if state::paused(self.device.local.conn())? {
+            self.tell("paused".to_owned());
             return Ok(());
         }
         let now = Instant::now();
@@ -168,7 +198,7 @@ impl<R: Remote> Service<R> {
             let done = now::sync(&mut self.device, &work, stop, &NoProgress).await;
             self.device.heeds_pause = false;
             self.device.push_until = None;
-            self.settle(push, pull, done.map(|_| ()))?;
+            self.settle(push, pull, done)?;
         }
         if now >= self.next_prune {
             self.next_prune = now + PRUNE_LOOK;
@@ -203,18 +233,21 @@ impl<R: Remote> Service<R> {
     }
 
     /// Plans the next turn after a sync, and tells an error once.
-    fn settle(&mut self, push: bool, pull: bool, done: Result<()>) -> Result<()> {
+    fn settle(&mut self, push: bool, pull: bool, done: Result<NowReport>) -> Result<()> {
         let now = Instant::now();
-        let config = &self.device.config;
         if push {
             self.burst = None;
-            self.next_push = now + config.upload.poll_interval;
+            self.next_push = now + self.device.config.upload.poll_interval;
         }
         if pull {
-            self.next_pull = now + config.download.poll_interval;
+            self.next_pull = now + self.device.config.download.poll_interval;
         }
         match done {
-            Ok(()) => {
+            Ok(report) => {
+                self.tell(match report.pending {
+                    0 => "in step".to_owned(),
+                    n => format!("{n} changes wait"),
+                });
                 self.not_before = None;
                 self.probe.reset();
                 if self.last_error.take().is_some() {
@@ -230,6 +263,7 @@ impl<R: Remote> Service<R> {
             }
             Err(e) if e.code == Code::LocalUnusable => Err(e),
             Err(e) => {
+                self.tell(format!("changes queue: {e}"));
                 let wait = self.probe.next();
                 self.not_before = Some(now + wait);
                 self.next_push = now + wait;
@@ -251,6 +285,14 @@ impl<R: Remote> Service<R> {
         }
     }
 
+    /// Tells the observer how things stand, once.
+    fn tell(&mut self, text: String) {
+        if self.told != text {
+            self.observer.state(&text);
+            self.told = text;
+        }
+    }
+
     /// Does what other processes asked for, even when paused or waiting.
     async fn answer_requests(&mut self, stop: &CancellationToken) -> Result<()> {
         while let Some((id, text)) = request::next(&self.device.local)? {
@@ -268,7 +310,7 @@ impl<R: Remote> Service<R> {
             };
             let json = serde_json::to_string(&answer).unwrap_or_default();
             request::answer(&mut self.device.local, id, &json, now_ms())?;
-            self.settle(true, true, done.map(|_| ()))?;
+            self.settle(true, true, done)?;
         }
         Ok(())
     }

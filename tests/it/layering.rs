@@ -57,6 +57,13 @@ const RULES: &[Rule] = &[
         why: "sync reaches PostgreSQL through the trait in src/remote.rs",
     },
     Rule {
+        words: &["crate::postgres", "crate::sqlite", "crate::remote"],
+        within: &["engine"],
+        except: &[],
+        in_tests: true,
+        why: "the library is a handle on the operations of sync",
+    },
+    Rule {
         words: &["crate::sqlite"],
         within: &["postgres", "model", "remote", "error", "config"],
         except: &[],
@@ -73,7 +80,7 @@ const RULES: &[Rule] = &[
     Rule {
         words: &["crate::cli", "crate::throwaway"],
         within: &[
-            "sqlite", "postgres", "model", "remote", "error", "config", "sync",
+            "sqlite", "postgres", "model", "remote", "error", "config", "sync", "engine",
         ],
         except: &[],
         in_tests: true,

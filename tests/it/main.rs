@@ -9,6 +9,7 @@ mod converge;
 mod crash;
 mod demo;
 mod docs;
+mod engine;
 mod exactly_once;
 mod flaws_by_hand;
 mod flaws_concurrent;
