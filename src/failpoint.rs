@@ -21,6 +21,9 @@ pub const NAMES: &[&str] = &[
     "cursor_after_store",
     "fetch_received",
     "fetch_applied",
+    "detach_written",
+    "detach_before_commit",
+    "detach_after_commit",
 ];
 
 /// Passes a point.

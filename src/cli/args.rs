@@ -214,7 +214,6 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Provision(Rest),
     /// Apply the retention now
-    #[command(hide = true)]
     Prune {
         /// Also discard what failed
         #[arg(long, requires = "older_than")]
@@ -227,20 +226,17 @@ pub(crate) enum Command {
         yes: bool,
     },
     /// Take tidewater out of the SQLite file; the app's data stay
-    #[command(hide = true)]
     Detach {
         /// Even with changes that were not sent; they are written as JSON first
         #[arg(long)]
         yes: bool,
     },
     /// Print the completions of a shell
-    #[command(hide = true)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page
-    #[command(hide = true)]
     Man,
 }
 
@@ -312,10 +308,6 @@ impl Cli {
             Command::Devices { .. } => Some("devices"),
             Command::Privacy => Some("privacy"),
             Command::Provision(_) => Some("provision"),
-            Command::Prune { .. } => Some("prune"),
-            Command::Detach { .. } => Some("detach"),
-            Command::Completions { .. } => Some("completions"),
-            Command::Man => Some("man"),
             _ => None,
         }
     }

@@ -2,10 +2,10 @@
 
 use super::args::{Cli, Command, ConflictsCommand, Global};
 use super::output::Output;
-use super::{FOUND, INTERRUPTED, demo, progress, render, signal};
+use super::{FOUND, INTERRUPTED, demo, manual, progress, render, signal};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::report::{DryRunReport, ResultsReport, Statement, Time};
+use crate::report::{DryRunReport, ItemResult, ResultsReport, Statement, Time};
 use crate::sync::NoObserver;
 use crate::sync::ops::{self, InitOptions, InitOutcome, NowOptions, QueueFilter};
 use std::future::Future;
@@ -26,8 +26,14 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
             Ok(0)
         });
     }
-    if let Command::Demo { keep } = cli.command {
-        return foreground(demo::run(keep, output));
+    match cli.command {
+        Command::Demo { keep } => return foreground(demo::run(keep, output)),
+        Command::Completions { shell } => {
+            manual::completions(shell, output);
+            return Ok(0);
+        }
+        Command::Man => return manual::man(output).map(|()| 0),
+        _ => {}
     }
     let config = Config::load(&cli.overrides())?;
     for warning in &config.warnings {
@@ -53,6 +59,7 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
         Command::Pause => output.summary(&ops::pause(&config)?, render::mode),
         Command::Resume => output.summary(&ops::resume(&config)?, render::mode),
         Command::Conflicts { what } => conflicts(&config, what, output)?,
+        Command::Detach { yes } => output.summary(&ops::detach(&config, yes)?, render::detach),
         command => return wait(command, &cli.global, &config, output),
     }
     Ok(0)
@@ -141,6 +148,17 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             output.answer(&report, render::results);
             Ok(results_code(&report))
         }),
+        Command::Prune {
+            older_than, yes, ..
+        } => foreground(async {
+            let report = ops::prune(config, older_than, yes).await?;
+            if report.dry_run {
+                output.answer(&report, render::prune);
+                return Ok(0);
+            }
+            output.summary(&report, render::prune);
+            Ok(failed_code(&report.failed))
+        }),
         Command::Verify { tables, .. } => foreground(async {
             let report = ops::verify(config, &tables, &*bar).await?;
             output.answer(&report, render::verify);
@@ -156,7 +174,11 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
 }
 
 fn results_code(report: &ResultsReport) -> u8 {
-    let failed = report.results.iter().any(|r| r.outcome == "failed");
+    failed_code(&report.results)
+}
+
+fn failed_code(results: &[ItemResult]) -> u8 {
+    let failed = results.iter().any(|r| r.outcome == "failed");
     if failed { FOUND } else { 0 }
 }
 

@@ -10,6 +10,7 @@ mod args;
 mod command;
 mod demo;
 mod logging;
+mod manual;
 mod output;
 mod progress;
 mod render;

@@ -5,6 +5,7 @@
 //! may be added, none may change its meaning. Nothing here does I/O, and nothing here can fail.
 
 mod conflicts;
+mod lifecycle;
 mod progress;
 mod queue;
 mod status;
@@ -12,6 +13,7 @@ mod time;
 
 pub use crate::model::{Row, Value};
 pub use conflicts::{Conflict, ConflictsReport};
+pub use lifecycle::{DetachReport, PruneReport, Pruned};
 #[doc(hidden)]
 pub use progress::{NoProgress, Progress};
 pub use queue::{

@@ -6,6 +6,7 @@
 use super::fault::OrFault;
 use crate::error::Result;
 use crate::remote::Version;
+use crate::report::Pruned;
 use rusqlite::{Connection, params};
 
 const WHAT: &str = "keeping the inbox";
@@ -104,43 +105,73 @@ pub fn applied(
     Ok(())
 }
 
-/// Forgets history and acknowledged entries older than `before` (ms since 1970), a slice at a time.
-/// Returns how many went.
-/// Log rows of a table that has been gone for a day go with it.
-pub fn prune(
-    tx: &Connection,
-    synced_before: i64,
-    conflicts_before: i64,
-    gone_before: i64,
-    limit: i64,
-) -> Result<usize> {
-    let mut n = tx
-        .execute(
-            "delete from tidewater_inbox where id in (select id from tidewater_inbox \
-             where status = 'applied' and at < ?1 limit ?2)",
-            [synced_before, limit],
-        )
-        .or_fault("applying the retention")?;
-    n += tx
-        .execute(
-            "delete from tidewater_outbox where id in (select id from tidewater_outbox \
-             where status = 'synced' and synced_at < ?1 limit ?2)",
-            [synced_before, limit],
-        )
-        .or_fault("applying the retention")?;
-    n += tx
-        .execute(
-            "delete from tidewater_log where id in (select id from tidewater_log \
-             where tbl not in (select name from tidewater_table) and at < ?1 limit ?2)",
-            [gone_before, limit],
-        )
-        .or_fault("applying the retention")?;
-    n += tx
-        .execute(
-            "delete from tidewater_conflict where id in (select id from tidewater_conflict \
-             where seen = 1 and detected_at < ?1 limit ?2)",
-            [conflicts_before, limit],
-        )
-        .or_fault("applying the retention")?;
-    Ok(n)
+/// Everything older goes, ms since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct Cutoffs {
+    /// Of acknowledged entries and of the history of applied rows.
+    pub synced: i64,
+    /// Of conflicts that somebody acknowledged.
+    pub conflicts: i64,
+    /// Of what was logged of a table that is gone.
+    pub gone: i64,
+}
+
+/// Table, and which of its rows are older than `?1`: in the order of the fields of [`Pruned`].
+const OLD: [(&str, &str); 4] = [
+    ("tidewater_outbox", "status = 'synced' and synced_at < ?1"),
+    ("tidewater_inbox", "status = 'applied' and at < ?1"),
+    ("tidewater_conflict", "seen = 1 and detected_at < ?1"),
+    (
+        "tidewater_log",
+        "tbl not in (select name from tidewater_table) and at < ?1",
+    ),
+];
+
+fn each(
+    cutoffs: Cutoffs,
+    mut count: impl FnMut(&str, &str, i64) -> rusqlite::Result<u64>,
+) -> Result<Pruned> {
+    let mut n = [0; OLD.len()];
+    let limits = [
+        cutoffs.synced,
+        cutoffs.synced,
+        cutoffs.conflicts,
+        cutoffs.gone,
+    ];
+    for (i, (table, old)) in OLD.iter().enumerate() {
+        n[i] = count(table, old, limits[i]).or_fault("applying the retention")?;
+    }
+    let [synced, applied, conflicts, logged] = n;
+    Ok(Pruned {
+        synced,
+        applied,
+        conflicts,
+        logged,
+    })
+}
+
+/// Forgets what is older than the cutoffs, at most `limit` rows of each table.
+pub fn prune(tx: &Connection, cutoffs: Cutoffs, limit: i64) -> Result<Pruned> {
+    each(cutoffs, |table, old, before| {
+        let sql = format!(
+            "delete from {table} where rowid in (select rowid from {table} where {old} limit ?2)"
+        );
+        // The one table without rowids has its id for a key.
+        let sql = match table {
+            "tidewater_conflict" => sql.replace("rowid", "id"),
+            _ => sql,
+        };
+        tx.prepare_cached(&sql)?
+            .execute([before, limit])
+            .map(|n| n as u64)
+    })
+}
+
+/// How much [`prune`] would forget in all.
+pub fn prunable(conn: &Connection, cutoffs: Cutoffs) -> Result<Pruned> {
+    each(cutoffs, |table, old, before| {
+        let sql = format!("select count(*) from {table} where {old}");
+        conn.query_row(&sql, [before], |r| r.get::<_, i64>(0))
+            .map(|n| u64::try_from(n).unwrap_or(0))
+    })
 }

@@ -191,6 +191,18 @@ pub fn migrations_sql() -> Vec<String> {
     MIGRATIONS.iter().map(|m| (*m).to_owned()).collect()
 }
 
+/// The names of tidewater's own tables, as the migrations make them.
+pub fn own_tables() -> Result<Vec<String>> {
+    let empty = Connection::open_in_memory().or_fault("reading the migrations")?;
+    Local::migrate(&empty)?;
+    let mut s = empty
+        .prepare("select name from sqlite_schema where type = 'table' order by name")
+        .or_fault("reading the migrations")?;
+    s.query_map([], |r| r.get(0))
+        .and_then(Iterator::collect)
+        .or_fault("reading the migrations")
+}
+
 /// Whether a table is in the file.
 pub fn has_table(conn: &Connection, name: &str) -> Result<bool> {
     conn.query_row(

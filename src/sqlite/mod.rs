@@ -13,6 +13,7 @@ pub mod capture;
 pub mod claim;
 pub mod conflicts;
 pub mod demo;
+pub mod detach;
 pub mod fault;
 pub mod heal_log;
 pub mod inbox;

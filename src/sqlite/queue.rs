@@ -101,6 +101,20 @@ pub fn failed_keys(conn: &Connection) -> Result<Vec<String>> {
         .or_fault(WHAT)
 }
 
+/// The change keys of failed entries that nobody has touched since `before` (ms since 1970): a row that
+/// the app edited later folded into its entry, and counts from that edit.
+pub fn failed_before(conn: &Connection, before: i64) -> Result<Vec<String>> {
+    let mut s = conn
+        .prepare_cached(
+            "select change_key from tidewater_outbox where status = 'failed' \
+             and max(created_at, edited_at) < ?1 order by id",
+        )
+        .or_fault(WHAT)?;
+    s.query_map([before], |r| r.get(0))
+        .and_then(Iterator::collect)
+        .or_fault(WHAT)
+}
+
 /// Failed entries go back to pending; `keys` empty means all. Returns their ids.
 pub fn retry_failed(local: &mut Local, keys: &[String], force: bool) -> Result<Vec<i64>> {
     let tx = local.begin()?;

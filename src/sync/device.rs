@@ -1,6 +1,6 @@
 //! One device at work: its file, its remote, and what both agreed on.
 
-use super::{compare, heal, preserve};
+use super::{compare, heal, preserve, retention};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::Token;
@@ -9,21 +9,15 @@ use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
+use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
-use crate::sqlite::{inbox, notes, queue};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Log rows of one claim: a few milliseconds of the app's write lock.
 const CLAIM_SLICE: usize = 500;
 
-/// A day, ms.
-const DAY_MS: i64 = 86_400_000;
-
 /// How often the retention is applied, ms.
 const PRUNE_EVERY_MS: i64 = 3_600_000;
-
-/// Rows of one step of the retention.
-const PRUNE_SLICE: i64 = 1_000;
 
 /// A clock offset that is shown (SYNC-006), ms.
 const OFFSET_SHOWN: i64 = 60_000;
@@ -307,21 +301,11 @@ impl<R: Remote> Device<R> {
         if now - state::number(self.local.conn(), "pruned_at")? < PRUNE_EVERY_MS {
             return Ok(());
         }
-        let retention = &self.config.retention;
-        let ago = |days: u32| now - i64::from(days) * DAY_MS;
-        let (synced, conflicts) = (ago(retention.synced_days), ago(retention.conflict_days));
-        loop {
-            let tx = self.local.begin()?;
-            let n = inbox::prune(&tx, synced, conflicts, now - DAY_MS, PRUNE_SLICE)?;
-            if n == 0 {
-                notes::prune_bases(&tx)?;
-                state::set_number(&tx, "pruned_at", now)?;
-            }
-            tx.commit().or_fault("applying the retention")?;
-            if n == 0 {
-                return Ok(());
-            }
+        let done = retention::apply(&mut self.local, &self.config.retention, now)?;
+        if !done.is_empty() {
+            tracing::debug!(?done, "the retention was applied");
         }
+        Ok(())
     }
 
     /// Writes the files of conflicts that have none yet, where that is configured.

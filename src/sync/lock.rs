@@ -6,8 +6,9 @@
 use crate::error::{Code, Error, Result};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The folder of tidewater's own files, beside the SQLite file.
 pub fn folder(db: &Path) -> PathBuf {
@@ -57,6 +58,9 @@ fn open(db: &Path) -> Result<File> {
 const TRIES: u32 = 20;
 const APART: Duration = Duration::from_millis(5);
 
+/// How long a command waits for another one.
+const COMMAND: Duration = Duration::from_secs(30);
+
 /// Takes the device, or says who has it.
 pub fn take(db: &Path, service: bool) -> Result<std::result::Result<Held, Holder>> {
     let mut file = open(db)?;
@@ -69,6 +73,7 @@ pub fn take(db: &Path, service: bool) -> Result<std::result::Result<Held, Holder
         locked = file.try_lock();
     }
     match locked {
+        Ok(()) if !is_in_place(db, &file) => take(db, service),
         Ok(()) => {
             let role = if service { "run" } else { "command" };
             file.set_len(0)
@@ -88,6 +93,38 @@ pub fn take(db: &Path, service: bool) -> Result<std::result::Result<Held, Holder
             }))
         }
         Err(TryLockError::Error(e)) => Err(unusable(db, &e)),
+    }
+}
+
+/// Takes the device for a command that changes it whole. Another command is waited for, for a while; a
+/// service is not.
+pub fn take_for_command(db: &Path) -> Result<Held> {
+    let until = Instant::now() + COMMAND;
+    loop {
+        match take(db, false)? {
+            Ok(held) => return Ok(held),
+            Err(holder) if holder.service || Instant::now() > until => {
+                return Err(taken(db, holder));
+            }
+            Err(_) => std::thread::sleep(APART),
+        }
+    }
+}
+
+/// Gives the device up for good: the lock goes, and the folder with it where nothing else is in it.
+pub fn remove(db: &Path, held: Held) {
+    // While it is held: whoever opened the same file takes no lock that anybody looks at.
+    drop(std::fs::remove_file(path(db)));
+    drop(held);
+    drop(std::fs::remove_dir(folder(db)));
+}
+
+/// Whether the file that was locked is the one under the path: it may have been removed in between.
+fn is_in_place(db: &Path, file: &File) -> bool {
+    let place = |m: std::fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), std::fs::metadata(path(db))) {
+        (Ok(a), Ok(b)) => place(a) == place(b),
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@
 mod clone;
 mod compare;
 mod connect;
+mod detach;
 mod device;
 mod heal;
 mod init;
@@ -19,6 +20,7 @@ pub mod ops;
 mod preserve;
 mod pull;
 mod push;
+mod retention;
 mod retry;
 mod service;
 

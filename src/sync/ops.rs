@@ -11,9 +11,9 @@ use crate::error::{Code, Error, Result};
 use crate::model::Key;
 use crate::remote::Remote;
 use crate::report::{
-    Circuit, ConflictsReport, InitReport, ItemResult, Mode, ModeReport, NoProgress, NowReport,
-    Progress, QueueReport, RemoteStatus, ResultsReport, RowStatus, Service, StatusReport, Time,
-    VerifyReport,
+    Circuit, ConflictsReport, DetachReport, InitReport, ItemResult, Mode, ModeReport, NoProgress,
+    NowReport, Progress, PruneReport, QueueItem, QueueReport, RemoteStatus, ResultsReport,
+    RowStatus, Service, StatusReport, Time, VerifyReport,
 };
 use crate::sqlite::inspect::{self, Which};
 use crate::sqlite::local::Local;
@@ -69,7 +69,7 @@ const GLANCE: Duration = Duration::from_secs(3);
 const CONFLICTS: usize = 500;
 
 /// The initialised file of a configuration.
-fn open(config: &Config) -> Result<Local> {
+pub(super) fn open(config: &Config) -> Result<Local> {
     let local = Local::open(config.path()?)?;
     local.require_initialised()?;
     Ok(local)
@@ -188,20 +188,25 @@ fn results(local: &Local, keys: &[String]) -> Result<ResultsReport> {
     let mut report = ResultsReport::default();
     for key in keys {
         if let Some(item) = inspect::queue_item(local.conn(), key)? {
-            report.results.push(ItemResult {
-                key: key.clone(),
-                table: item.table,
-                pk: item.pk,
-                outcome: if item.status == "uploading" {
-                    "pending".into()
-                } else {
-                    item.status
-                },
-                error: item.error,
-            });
+            report.results.push(result_of(item));
         }
     }
     Ok(report)
+}
+
+/// An item as it stands.
+pub(super) fn result_of(item: QueueItem) -> ItemResult {
+    ItemResult {
+        key: item.key.unwrap_or_default(),
+        table: item.table,
+        pk: item.pk,
+        outcome: if item.status == "uploading" {
+            "pending".into()
+        } else {
+            item.status
+        },
+        error: item.error,
+    }
 }
 
 /// The keys that were named, which must exist in the queue as failed; without any, all failed ones.
@@ -339,6 +344,16 @@ pub async fn clone_in(
     progress: &dyn Progress,
 ) -> Result<InitReport> {
     super::clone::clone(config_path, remote, schema, file, env, progress).await
+}
+
+/// `prune`; failed items of more than `failed_days` only where they are asked for, and only with `yes`.
+pub async fn prune(config: &Config, failed_days: Option<u32>, yes: bool) -> Result<PruneReport> {
+    super::retention::prune(config, failed_days, yes).await
+}
+
+/// `detach`.
+pub fn detach(config: &Config, yes: bool) -> Result<DetachReport> {
+    super::detach::detach(config, yes)
 }
 
 /// `verify`; without tables, all of them.

@@ -5,11 +5,13 @@
 
 mod conflicts;
 mod layout;
+mod lifecycle;
 mod queue;
 mod status;
 mod sync;
 
 pub(crate) use conflicts::{acknowledged, conflict, conflicts, restored};
+pub(crate) use lifecycle::{detach, prune};
 pub(crate) use queue::{queue, results};
 pub(crate) use status::{mode, row_status, status};
 pub(crate) use sync::{dry_run, init, now, verify};
