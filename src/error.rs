@@ -130,6 +130,9 @@ pub enum Disposition {
     OutcomeUnknown,
     /// The same batch again at once, at most five times; never counted against an item.
     RetryNow,
+    /// Given up for its time, by the server or before its commit was sent, so it was rolled back: a
+    /// batch is sent again in smaller parts.
+    TooSlow,
     /// No connection was to be had: nothing of the request has left this device.
     Unreached,
     /// Reconnect with backoff; being offline is never an attempt.

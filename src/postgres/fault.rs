@@ -83,7 +83,9 @@ fn describe(next: Disposition, sqlstate: &str) -> (Code, &'static str) {
             Code::Connection,
             "nothing is lost; it is tried again by itself",
         ),
-        (Disposition::RetryNow, _) => (Code::Batch, "it is tried again by itself"),
+        (Disposition::RetryNow | Disposition::TooSlow, _) => {
+            (Code::Batch, "it is tried again by itself")
+        }
         (Disposition::WrongServer, _) => (
             Code::RemoteNotUsable,
             "point [remote] url at the primary server of the workspace",

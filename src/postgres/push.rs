@@ -154,12 +154,20 @@ fn fits(tracked: &Tracked, item: &Item) -> Result<Option<Refusal>> {
     Ok(None)
 }
 
-/// See `Remote::push`. A schema that does not fit makes the caller take the batch apart, which must
-/// never happen to one that was applied before: the ledger is asked first.
+/// See `Remote::push`. A schema that does not fit, or too little time, makes the caller take the batch
+/// apart, which must never happen to one that was applied before: the ledger is asked first.
 pub async fn push(remote: &PgRemote, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
     match send(remote, batch, tables).await {
-        Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
-            settled(remote, batch).await?.ok_or(e)
+        Err(e)
+            if matches!(
+                e.disposition,
+                Some(Disposition::SchemaDrift | Disposition::TooSlow)
+            ) =>
+        {
+            // Without an answer of the ledger the batch stays as it is.
+            let settled = settled(remote, batch).await;
+            let settled = settled.map_err(|e| e.with_disposition(Disposition::OutcomeUnknown))?;
+            settled.ok_or(e)
         }
         other => other,
     }
@@ -299,7 +307,7 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
         }
     }
     crate::failpoint::hit("push_before_commit");
-    session.batch("commit", "committing a batch").await?;
+    session.commit("committing a batch").await?;
     crate::failpoint::hit("push_after_commit");
     session.done();
     Ok(Some(PushAnswer::Done {
@@ -404,7 +412,7 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>, turn: Turn) -> Result<PushAnsw
         )
         .await?;
     crate::failpoint::hit("push_before_commit");
-    session.batch("commit", "committing a batch").await?;
+    session.commit("committing a batch").await?;
     crate::failpoint::hit("push_after_commit");
     session.done();
     Ok(PushAnswer::Done {

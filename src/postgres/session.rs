@@ -38,7 +38,7 @@ fn too_late(what: &str, deadline: Duration) -> Error {
         "check the network; nothing is lost, it is tried again. A slow server needs a larger \
          [remote] statement_timeout_seconds",
     )
-    .with_disposition(Disposition::OutcomeUnknown)
+    .with_disposition(Disposition::TooSlow)
 }
 
 impl Session {
@@ -82,6 +82,17 @@ impl Session {
     pub async fn batch(&self, sql: &str, what: &str) -> Result<()> {
         self.within(what, self.client(what)?.batch_execute(sql))
             .await
+    }
+
+    /// Commits. What happens from here on proves nothing unless the server says so.
+    pub async fn commit(&self, what: &str) -> Result<()> {
+        self.batch("commit", what).await.map_err(|e| {
+            if e.sqlstate.is_some() {
+                e
+            } else {
+                e.with_disposition(Disposition::OutcomeUnknown)
+            }
+        })
     }
 
     /// Runs one statement.

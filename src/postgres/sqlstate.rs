@@ -4,8 +4,8 @@
 //! A code that matches nothing is `Unknown`: tried again with backoff, never discarded.
 
 use crate::error::Disposition::{
-    self, NeedsHuman, OutcomeUnknown, Reconnect, RetryNow, Row, RowLater, SchemaDrift, Unknown,
-    WrongServer,
+    self, NeedsHuman, OutcomeUnknown, Reconnect, RetryNow, Row, RowLater, SchemaDrift, TooSlow,
+    Unknown, WrongServer,
 };
 
 /// Codes, by prefix: five characters name one code, two a class.
@@ -20,11 +20,12 @@ const POLICY: &[(&str, Disposition)] = &[
     ("40P01", RetryNow),
     ("40000", RetryNow),
     ("40002", RetryNow),
-    ("55P03", RetryNow),
-    ("57014", RetryNow),
     ("25P02", RetryNow),
     ("26000", RetryNow),
     ("42P05", RetryNow),
+    // Not within its time, on a lock or at work.
+    ("55P03", TooSlow),
+    ("57014", TooSlow),
     // The server is away, full or busy: nothing of ours is at fault.
     ("08", Reconnect),
     ("53", Reconnect),
@@ -138,6 +139,7 @@ mod tests {
         }
         for (code, expected) in [
             ("40P01", RetryNow),
+            ("57014", TooSlow),
             ("23505", RowLater),
             ("23514", Row),
             ("22P02", Row),

@@ -16,6 +16,9 @@ use std::collections::HashMap;
 
 const WHAT: &str = "working the outbox";
 
+/// What is put off through no fault of its own waits as long as after so many attempts.
+const UNCOUNTED: u32 = 4;
+
 /// Caps of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -257,6 +260,30 @@ pub fn release(local: &mut Local, batch: &Batch) -> Result<()> {
     Ok(())
 }
 
+/// Takes a batch back whose transaction the server has provably rolled back, and puts its one row off;
+/// whether that counts as an attempt depends on whose fault it was.
+pub fn postpone(
+    local: &mut Local,
+    batch: &Batch,
+    refusal: &Refusal,
+    counts: bool,
+    retry: &Retry<'_>,
+) -> Result<Acknowledged> {
+    let mut result = Acknowledged::default();
+    let tx = local.begin()?;
+    let entries = entries_of(&tx, batch.seq)?;
+    for item in &batch.items {
+        if let Some(entry) = entries.get(item.change.as_str()) {
+            refuse(&tx, entry, item, refusal, counts, retry, &mut result)?;
+        }
+    }
+    tx.execute("delete from tidewater_batch where seq = ?1", [batch.seq])
+        .or_fault(WHAT)?;
+    state::set_number(&tx, "push_seq", batch.seq)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(result)
+}
+
 /// What an acknowledgement came to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
@@ -322,7 +349,9 @@ pub fn acknowledge(
                 }
                 result.same += u64::from(*outcome == Outcome::Same);
             }
-            Outcome::Refused(refusal) => refuse(&tx, entry, item, refusal, retry, &mut result)?,
+            Outcome::Refused(refusal) => {
+                refuse(&tx, entry, item, refusal, true, retry, &mut result)?;
+            }
         }
     }
     tx.execute("delete from tidewater_batch where seq = ?1", [batch.seq])
@@ -375,6 +404,7 @@ fn refuse(
     entry: &Entry,
     item: &Item,
     refusal: &Refusal,
+    counts: bool,
     retry: &Retry<'_>,
     result: &mut Acknowledged,
 ) -> Result<()> {
@@ -406,9 +436,16 @@ fn refuse(
         .or_fault(WHAT)?;
         return Ok(());
     }
-    let attempts = attempts + 1;
+    let tried = attempts + 1;
+    let attempts = if counts { tried } else { attempts };
     let again = refusal.later && attempts < retry.max_attempts;
-    let (code, remedy) = if refusal.later {
+    let (code, remedy) = if refusal.sqlstate == "57014" {
+        (
+            "SYNC-004",
+            "look for a slow trigger on the server, or raise [remote] statement_timeout_seconds, then \
+             `tidewater retry`",
+        )
+    } else if refusal.later {
         (
             "SYNC-004",
             "correct the row or what it refers to, then `tidewater retry`",
@@ -419,7 +456,8 @@ fn refuse(
             "correct the row in the app, or the constraint on the server and then `tidewater retry`",
         )
     };
-    let next = again.then(|| retry.now_ms + (retry.delay_ms)(attempts));
+    let next =
+        again.then(|| retry.now_ms + (retry.delay_ms)(if counts { tried } else { UNCOUNTED }));
     tx.execute(
         "update tidewater_outbox set status = ?2, batch = null, attempts = ?3, next_attempt_at = ?4, \
          error_code = ?5, sqlstate = ?6, error = ?7, remedy = ?8 where id = ?1",

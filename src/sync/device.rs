@@ -44,6 +44,9 @@ pub struct Device<R> {
     pub tables: Vec<Tracked>,
     /// The item cap of the next batch: grows under backlog, halves on a timeout.
     pub batch_cap: usize,
+    /// Items of a batch that was not done in time and are not settled since: until they are, the cap
+    /// does not grow.
+    pub slow_items: usize,
     /// Errors of single tables, until they are usable.
     pub refused: Vec<Error>,
     /// Whether this device wrote to the workspace since its cursor was stored: the cursor is then
@@ -69,6 +72,7 @@ impl<R: Remote> Device<R> {
             remote,
             config,
             tables,
+            slow_items: 0,
             refused: Vec::new(),
             wrote: false,
             heeds_pause: false,

@@ -7,7 +7,7 @@ use super::device::{Device, now_ms};
 use super::retry;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::failpoint;
-use crate::remote::{Batch, PushAnswer, Remote};
+use crate::remote::{Batch, PushAnswer, Refusal, Remote};
 use crate::report::{NoProgress, Progress};
 use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
@@ -55,6 +55,9 @@ pub async fn drain<R: Remote>(
     let mut forced = force;
     // The same answer twice means that nothing moves: a release that leads straight back here.
     let mut drifted = false;
+    // What was put off for its time is not tried twice in one run, or slow rows would keep it for ever.
+    let began = now_ms();
+    let mut put_off = false;
     loop {
         if queue::log_waits(device.local.conn())? {
             device.claim_all(&NoProgress)?;
@@ -69,8 +72,12 @@ pub async fn drain<R: Remote>(
         let limits = BatchLimits {
             items: device.batch_cap,
             bytes: config.upload.batch_bytes_max,
-            now_ms: now_ms(),
+            now_ms: if put_off { began } else { now_ms() },
             force: forced,
+        };
+        let delay = |attempt: u32| {
+            let d = retry::delay(config.retry.base_delay, config.retry.max_delay, attempt);
+            i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
         };
         // Waiting times are ignored once: what is refused again in this run waits its turn.
         forced = false;
@@ -86,19 +93,13 @@ pub async fn drain<R: Remote>(
                 outcomes,
                 conflicts,
             }) => {
-                let delay = |attempt: u32| {
-                    let d = retry::delay(config.retry.base_delay, config.retry.max_delay, attempt);
-                    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
-                };
                 let rules = Retry {
                     max_attempts: config.retry.max_attempts,
                     delay_ms: &delay,
                     now_ms: now_ms(),
                 };
                 let done = outbox::acknowledge(&mut device.local, &batch, &outcomes, &rules)?;
-                for (table, code) in &done.failed {
-                    tracing::warn!(code, table, "a change was refused and is parked");
-                }
+                tell_parked(&done);
                 tracing::debug!(
                     items = batch.items.len(),
                     uploaded = done.uploaded,
@@ -107,7 +108,8 @@ pub async fn drain<R: Remote>(
                 device.wrote |= done.uploaded > 0;
                 pushed.add(&done, conflicts);
                 progress.advance(batch.items.len() as u64);
-                if full {
+                device.slow_items = device.slow_items.saturating_sub(batch.items.len());
+                if full && device.slow_items == 0 {
                     let max = config.upload.batch_size_max;
                     device.batch_cap = (device.batch_cap * 2).min(max);
                 }
@@ -138,6 +140,21 @@ pub async fn drain<R: Remote>(
                 }
                 drifted = !drifted;
             }
+            Err(e) if e.disposition == Some(Disposition::TooSlow) => {
+                // Rolled back, so it may be taken apart: down to the one row that takes too long.
+                let rules = Retry {
+                    max_attempts: config.retry.max_attempts,
+                    delay_ms: &delay,
+                    now_ms: now_ms(),
+                };
+                let done = too_slow(device, &batch, &e, &rules)?;
+                put_off |= batch.items.len() == 1;
+                tell_parked(&done);
+                pushed.add(&done, 0);
+                if e.sqlstate.is_none() {
+                    return Err(e);
+                }
+            }
             Err(e) => {
                 if left_here && !resumed {
                     // It never left: its changes simply wait again.
@@ -151,6 +168,41 @@ pub async fn drain<R: Remote>(
             return Ok(pushed);
         }
     }
+}
+
+fn tell_parked(done: &Acknowledged) {
+    for (table, code) in &done.failed {
+        tracing::warn!(code, table, "a change was refused and is parked");
+    }
+}
+
+/// Takes a batch apart that was not done in time; the next ones are half as large. A row that stands
+/// alone makes way for the others: that the server gave it up is its answer about this row and counts,
+/// a lock of somebody else or a line that is silent is not.
+fn too_slow<R: Remote>(
+    device: &mut Device<R>,
+    batch: &Batch,
+    e: &Error,
+    rules: &Retry<'_>,
+) -> Result<Acknowledged> {
+    let items = batch.items.len();
+    tracing::info!(items, error = %e.message, "a batch was not done in time");
+    if items > 1 {
+        if device.slow_items == 0 {
+            device.slow_items = items;
+        }
+        device.batch_cap = (items / 2).max(1);
+        outbox::release(&mut device.local, batch)?;
+        return Ok(Acknowledged::default());
+    }
+    device.slow_items = device.slow_items.saturating_sub(1);
+    let refusal = Refusal {
+        sqlstate: e.sqlstate.clone().unwrap_or_default(),
+        message: e.message.trim_start_matches("sending a batch: ").to_owned(),
+        later: true,
+    };
+    let counts = e.sqlstate.as_deref() == Some("57014");
+    outbox::postpone(&mut device.local, batch, &refusal, counts, rules)
 }
 
 /// A table whose schema differs stops by itself; the others go on.
@@ -187,9 +239,6 @@ async fn send<R: Remote>(
             Some(Disposition::RetryNow | Disposition::OutcomeUnknown) => attempt < AT_ONCE,
             _ => false,
         };
-        if e.sqlstate.as_deref() == Some("57014") {
-            device.batch_cap = (device.batch_cap / 2).max(1);
-        }
         if !again {
             return Err(e);
         }

@@ -31,6 +31,7 @@ mod secrets;
 mod service;
 mod sides;
 mod size;
+mod slow;
 mod stories;
 mod support;
 mod swaps;
