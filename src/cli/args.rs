@@ -180,7 +180,7 @@ pub(crate) enum Command {
         #[arg(long = "table", value_name = "TABLE")]
         tables: Vec<String>,
         /// Queue or fetch what is missing
-        #[arg(long, hide = true)]
+        #[arg(long)]
         repair: bool,
     },
     /// See it all in a temporary folder: two devices, a PostgreSQL, a conflict
@@ -302,7 +302,6 @@ impl Cli {
                 what: Some(QueueCommand::Show { .. }),
                 ..
             } => Some("queue show"),
-            Command::Verify { repair: true, .. } => Some("verify --repair"),
             Command::Explain { .. } => Some("explain"),
             Command::Doctor => Some("doctor"),
             Command::Devices { .. } => Some("devices"),

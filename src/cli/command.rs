@@ -159,8 +159,8 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             output.summary(&report, render::prune);
             Ok(failed_code(&report.failed))
         }),
-        Command::Verify { tables, .. } => foreground(async {
-            let report = ops::verify(config, &tables, &*bar).await?;
+        Command::Verify { tables, repair } => foreground(async {
+            let report = ops::verify(config, &tables, repair, &*bar).await?;
             output.answer(&report, render::verify);
             Ok(if report.identical { 0 } else { FOUND })
         }),

@@ -274,7 +274,7 @@ impl Story<'_> {
         let mut identical = true;
         for device in [&stage.laptop, &stage.phone] {
             voice.command(Some(device), "tidewater verify").await;
-            let report: VerifyReport = ops::verify(&device.config, &[], &NoProgress).await?;
+            let report: VerifyReport = ops::verify(&device.config, &[], false, &NoProgress).await?;
             voice.answer(&render::verify(&report, voice.paint())).await;
             identical &= report.identical;
         }

@@ -101,6 +101,29 @@ pub struct VerifyReport {
     pub identical: bool,
     /// Table by table.
     pub tables: Vec<VerifyTable>,
+    /// What `--repair` did; absent where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Repaired>,
+}
+
+/// What `verify --repair` did, before the comparison that is reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// Rows of this side that were queued.
+    pub queued: u64,
+    /// Rows that were missing here and were fetched.
+    pub fetched: u64,
+    /// Conflicts that were recorded meanwhile.
+    pub conflicts: u64,
+}
+
+impl Repaired {
+    /// Adds what a further step did.
+    pub fn add(&mut self, more: &Repaired) {
+        self.queued += more.queued;
+        self.fetched += more.fetched;
+        self.conflicts += more.conflicts;
+    }
 }
 
 /// One table compared.

@@ -227,10 +227,14 @@ fn enter(
     }
     let base = match notes::find(tx, &table.name, &pk)? {
         Some(noted) => noted,
-        None if fold.first_op == "B" => bases.empty,
+        None if matches!(fold.first_op.as_str(), "B" | "R") => bases.empty,
         None => *bases.apart.get(&table.name).unwrap_or(&bases.current),
     };
-    let known = matches!(fold.first_op.as_str(), "U" | "D") || is_known(tx, &table.name, &pk)?;
+    let known = match fold.first_op.as_str() {
+        "U" | "D" => true,
+        "R" => false,
+        _ => is_known(tx, &table.name, &pk)?,
+    };
     tx.prepare_cached(
         "insert into tidewater_outbox (change_key, tbl, pk, op, payload, bytes, base, known, status, \
          error_code, error, remedy, created_at, edited_at) \

@@ -40,7 +40,8 @@ pub fn store(tx: &Connection, c: &ConflictRecord) -> Result<bool> {
                 side(c.winner),
                 c.local.as_ref().map(Row::to_json),
                 c.remote.as_ref().map(Row::to_json),
-                c.local_change,
+                // What a repair keeps has no change of this side yet.
+                (!c.local_change.is_empty()).then_some(&c.local_change),
                 c.remote_change,
                 millis(&c.local_change),
                 millis(&c.remote_change),

@@ -10,10 +10,21 @@ const WHAT: &str = "looking at the key log";
 
 /// Logs a key as changed at the smallest time: it was written while capture was bare, nobody knows when.
 pub fn append(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
+    append_as(tx, table, key, 'U')
+}
+
+/// Logs a key whose history nobody knows: its base is empty, so the push decides against whatever of
+/// another device it meets, and it counts as new here, for a base that old would else be refused where
+/// the workspace has collected its deletes.
+pub fn append_unknown(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
+    append_as(tx, table, key, 'R')
+}
+
+fn append_as(tx: &Connection, table: &Table, key: &Key, op: char) -> Result<()> {
     let columns: Vec<String> = (1..=key.0.len()).map(|i| format!("k{i}")).collect();
     let marks: Vec<String> = (2..=key.0.len() + 1).map(|i| format!("?{i}")).collect();
     let sql = format!(
-        "insert into tidewater_log (tbl, op, at, {}) values (?1, 'U', 0, {})",
+        "insert into tidewater_log (tbl, op, at, {}) values (?1, '{op}', 0, {})",
         columns.join(", "),
         marks.join(", ")
     );

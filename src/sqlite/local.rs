@@ -11,9 +11,8 @@ use super::state;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{Table, Token};
 use crate::remote::{Mirror, Tracked};
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+pub use rusqlite::Connection;
+use rusqlite::{OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

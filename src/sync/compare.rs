@@ -11,7 +11,7 @@ use crate::model::{Key, Row, Token, Value};
 use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
-use crate::sqlite::local::{Local, count, set_heal, stopped};
+use crate::sqlite::local::{Connection, Local, count, set_heal, stopped};
 use crate::sqlite::{app_row, heal_log, inbox, notes, queue, state};
 use std::collections::BTreeSet;
 
@@ -21,16 +21,20 @@ const WHAT: &str = "comparing a table";
 const PAGE: usize = 500;
 
 /// One key on both sides.
-struct Pair {
-    key: Key,
-    here: Option<Row>,
-    there: Option<Row>,
+pub(super) struct Pair {
+    pub key: Key,
+    pub here: Option<Row>,
+    pub there: Option<Row>,
+    /// The change that wrote what is there, a tombstone included; `None` where there is neither.
+    pub change: Option<String>,
     /// Whether this device's token has seen what is there.
-    seen: bool,
+    pub seen: bool,
+    /// Whether what is there is this device's own: a push then writes over it without a question.
+    pub own: bool,
 }
 
 impl Pair {
-    fn agrees(&self) -> bool {
+    pub fn agrees(&self) -> bool {
         match (&self.here, &self.there) {
             (None, None) => true,
             (Some(a), Some(b)) => b.agrees_with(a),
@@ -83,7 +87,7 @@ impl Pair {
 }
 
 /// Walks over all keys of both sides; `visit` gets a page of pairs at a time.
-async fn walk<R: Remote>(
+pub(super) async fn walk<R: Remote>(
     device: &mut Device<R>,
     t: &Tracked,
     mut visit: impl FnMut(&mut Local, &[Pair]) -> Result<()>,
@@ -132,10 +136,12 @@ fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Pair> {
     let own = f.version.as_ref().is_some_and(|v| v.device == id);
     Ok(Pair {
         here: app_row::read(local.conn(), &t.table, &f.key).or_fault(WHAT)?,
+        change: f.version.as_ref().map(|v| v.change.clone()),
         there: f.version.and_then(|v| v.row),
         key: f.key,
         // The feed never brings what this device wrote: it is known here from the start.
         seen: f.seen || own,
+        own,
     })
 }
 
@@ -226,6 +232,31 @@ pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> 
     Ok(())
 }
 
+/// How a row that differs stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A change of it is on its way, in either direction.
+    InFlight,
+    /// It cannot be applied, or is parked: it differs until somebody acts.
+    Stuck,
+    /// Nothing is on its way.
+    Settled,
+}
+
+/// Judges a row that differs.
+pub(super) fn standing(conn: &Connection, t: &Tracked, p: &Pair) -> Result<Standing> {
+    let (name, pk) = (&t.table.name, p.key.encode());
+    Ok(
+        if inbox::is_failed(conn, name, &pk)? || queue::is_parked(conn, name, &pk)? {
+            Standing::Stuck
+        } else if !p.seen || heal_log::is_dirty(conn, &t.table, &p.key)? {
+            Standing::InFlight
+        } else {
+            Standing::Settled
+        },
+    )
+}
+
 /// Counts what differs.
 pub async fn verify<R: Remote>(
     device: &mut Device<R>,
@@ -244,13 +275,7 @@ pub async fn verify<R: Remote>(
             if p.agrees() {
                 continue;
             }
-            // A row that cannot be applied, or is parked, is not on its way: it differs until
-            // somebody acts.
-            let pk = p.key.encode();
-            let stuck = inbox::is_failed(local.conn(), &name, &pk)?
-                || queue::is_parked(local.conn(), &name, &pk)?;
-            let dirty = heal_log::is_dirty(local.conn(), &t.table, &p.key)?;
-            if !stuck && (dirty || !p.seen) {
+            if standing(local.conn(), t, p)? == Standing::InFlight {
                 out.in_flight += 1;
             } else if p.here.is_none() {
                 out.missing_local += 1;

@@ -20,9 +20,11 @@ pub mod ops;
 mod preserve;
 mod pull;
 mod push;
+mod repair;
 mod retention;
 mod retry;
 mod service;
+mod verify;
 
 pub use device::Device;
 pub use observer::{NoObserver, Observer};

@@ -3,9 +3,9 @@
 //! The command line knows nothing else of the engine. Each takes the configuration, opens what it
 //! needs, and returns the document of its command or the error that ends it.
 
-use super::device::{Device, now_ms};
+use super::device::now_ms;
 use super::observer::Observer;
-use super::{compare, connect, init as initialise, lock, now as syncing, service};
+use super::{connect, init as initialise, lock, now as syncing, service};
 use crate::config::{Config, Env};
 use crate::error::{Code, Error, Result};
 use crate::model::Key;
@@ -356,41 +356,12 @@ pub fn detach(config: &Config, yes: bool) -> Result<DetachReport> {
     super::detach::detach(config, yes)
 }
 
-/// `verify`; without tables, all of them.
+/// `verify`; without tables, all of them. `repair` also queues or fetches what is missing.
 pub async fn verify(
     config: &Config,
     tables: &[String],
+    repair: bool,
     progress: &dyn Progress,
 ) -> Result<VerifyReport> {
-    let local = open(config)?;
-    let mut device = Device::new(local, connect::remote(config)?, config.clone())?;
-    device.prepare_if_needed().await?;
-    // A comparison with another server than the one that is known would only mislead.
-    let head = device.remote.head(&device.id()?).await?;
-    device.check_head(&head, now_ms())?;
-    for name in tables {
-        if !device.tables.iter().any(|t| t.table.name == *name) {
-            return Err(Error::new(
-                Code::Configuration,
-                "the table is not tracked on both sides",
-                "see the tracked tables with `tidewater status`",
-            )
-            .on_table(name));
-        }
-    }
-    let mut report = VerifyReport {
-        identical: true,
-        tables: Vec::new(),
-    };
-    for t in device.tables.clone() {
-        if !tables.is_empty() && !tables.contains(&t.table.name) {
-            continue;
-        }
-        progress.begin(&t.table.name, None);
-        let table = compare::verify(&mut device, &t, progress).await?;
-        progress.end();
-        report.identical &= table.is_identical();
-        report.tables.push(table);
-    }
-    Ok(report)
+    super::verify::verify(config, tables, repair, progress).await
 }

@@ -26,6 +26,7 @@ mod poison;
 mod privacy;
 mod prune;
 mod refusals;
+mod repair;
 mod running;
 mod secrets;
 mod service;

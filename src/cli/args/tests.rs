@@ -32,7 +32,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("queue --inbox", "queue --inbox"),
         ("queue --ready", "queue --ready"),
         ("queue show 01J", "queue show"),
-        ("verify --repair", "verify --repair"),
     ] {
         assert_eq!(parse(words).expect(words).unbuilt(), Some(name), "{words}");
     }
@@ -43,6 +42,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "conflicts",
         "demo --keep",
         "detach --yes",
+        "verify --repair",
         "prune --failed --older-than 3 --yes",
     ] {
         assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");

@@ -144,13 +144,37 @@ pub(crate) fn verify(r: &VerifyReport, paint: Paint) -> String {
         )
     };
     out.push_str(&format!("\n{verdict}\n"));
+    if let Some(r) = &r.repaired {
+        let mut parts = vec![
+            format!("{} queued", plural(r.queued, "row", "rows")),
+            format!("{} fetched", number(r.fetched)),
+        ];
+        if r.conflicts > 0 {
+            let n = plural(r.conflicts, "conflict", "conflicts");
+            parts.push(format!("{} kept: `tidewater conflicts`", paint.warn(&n)));
+        }
+        let done = match (r.queued, r.fetched) {
+            (0, 0) => "nothing had to be repaired".to_owned(),
+            _ => format!("repaired: {}", parts.join(" · ")),
+        };
+        out.push_str(&format!("{done}\n"));
+    }
+    let in_flight: u64 = r.tables.iter().map(|t| t.in_flight).sum();
+    if in_flight > 0 {
+        let n = plural(in_flight, "row is", "rows are");
+        out.push_str(&format!(
+            "{n} on the way: not judged; `tidewater now` syncs\n"
+        ));
+    } else if !r.identical && r.repaired.is_none() {
+        out.push_str("`tidewater verify --repair` queues or fetches what is missing\n");
+    }
     out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Device, InitTable, Skipped, Statement, VerifyTable};
+    use crate::report::{Device, InitTable, Repaired, Skipped, Statement, VerifyTable};
 
     #[test]
     fn both_sides_are_counted_table_by_table() {
@@ -165,6 +189,7 @@ mod tests {
         let r = VerifyReport {
             identical: false,
             tables: vec![table("messages", 0), table("a_table_with_a_long_name", 1)],
+            repaired: None,
         };
         let text = verify(&r, Paint::plain());
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
@@ -176,16 +201,22 @@ mod tests {
   ✗  a_table_wi…  1,234,567  1,234,568          0           1       0          2
 
 different: 1 of 2 tables differ
+4 rows are on the way: not judged; `tidewater now` syncs
 "
         );
         let same = VerifyReport {
             identical: true,
-            tables: vec![table("messages", 0)],
+            tables: vec![VerifyTable::default()],
+            repaired: Some(Repaired {
+                queued: 1_200,
+                fetched: 1,
+                conflicts: 2,
+            }),
         };
-        assert!(
-            verify(&same, Paint::plain())
-                .ends_with("\nidentical: both sides hold the same rows in 1 table\n")
-        );
+        assert!(verify(&same, Paint::plain()).ends_with(
+            "\nidentical: both sides hold the same rows in 1 table\n\
+             repaired: 1,200 rows queued · 1 fetched · 2 conflicts kept: `tidewater conflicts`\n"
+        ));
     }
 
     #[test]
