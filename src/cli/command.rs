@@ -2,11 +2,10 @@
 
 use super::args::{Cli, Command, ConflictsCommand, Global};
 use super::output::Output;
-use super::{FOUND, INTERRUPTED, demo, manual, progress, render, signal};
+use super::{FOUND, INTERRUPTED, demo, manual, notify, progress, render, signal};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::report::{DryRunReport, ItemResult, ResultsReport, Statement, Time};
-use crate::sync::NoObserver;
 use crate::sync::ops::{self, InitOptions, InitOutcome, NowOptions, QueueFilter};
 use std::future::Future;
 use tokio::runtime::Runtime;
@@ -92,7 +91,8 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             let runtime = runtime()?;
             runtime.block_on(async {
                 let stop = signal::listen()?;
-                ops::run(config, init, stop, &NoObserver).await
+                tokio::spawn(notify::stopping(stop.clone()));
+                ops::run(config, init, stop, &notify::Systemd::new()).await
             })?;
             Ok(0)
         }

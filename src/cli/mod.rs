@@ -11,6 +11,7 @@ mod command;
 mod demo;
 mod logging;
 mod manual;
+mod notify;
 mod output;
 mod progress;
 mod render;

@@ -126,6 +126,24 @@ pub enum Circuit {
     HalfOpen,
 }
 
+impl Circuit {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Circuit::Closed => "closed",
+            Circuit::Open => "open",
+            Circuit::HalfOpen => "half_open",
+        }
+    }
+
+    /// From the word of the contract.
+    pub fn parse(text: &str) -> Option<Circuit> {
+        [Circuit::Closed, Circuit::Open, Circuit::HalfOpen]
+            .into_iter()
+            .find(|c| c.as_str() == text)
+    }
+}
+
 /// One tracked table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStatus {

@@ -5,6 +5,7 @@
 use super::connect;
 use super::device::{Device, now_ms};
 use super::heal;
+use super::observer::Observer;
 use super::ops::{InitOptions, InitOutcome};
 use crate::config::Config;
 use crate::config::template::{self, Template};
@@ -218,6 +219,7 @@ async fn contact(config: &Config, local: Local, progress: &dyn Progress) -> Resu
 pub async fn wait_and_init(
     config: &Config,
     stop: &tokio_util::sync::CancellationToken,
+    observer: &dyn Observer,
 ) -> Result<bool> {
     let mut told = false;
     loop {
@@ -231,7 +233,9 @@ pub async fn wait_and_init(
             Err(e) => return Err(e),
         }
         if !told {
-            tracing::info!("waiting for the app's file and its tables");
+            const WAITING: &str = "waiting for the app's file and its tables";
+            tracing::info!("{WAITING}");
+            observer.state(WAITING);
             told = true;
         }
         tokio::select! {

@@ -1,9 +1,11 @@
 //! One instance per device: an advisory lock on a file beside the SQLite file.
 //!
-//! The operating system releases it with the process, however that ends. The file's content only tells
-//! people who holds it.
+//! The operating system releases it with the process, however that ends. The file's content tells who
+//! holds it and how its circuit stands: `PID run|command closed|open|half_open`. It stands here and not
+//! in the app's file, which would have to be locked for every probe of a remote that is away.
 
 use crate::error::{Code, Error, Result};
+use crate::report::Circuit;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +24,31 @@ fn path(db: &Path) -> PathBuf {
 
 /// The device is ours as long as this lives.
 pub struct Held {
-    _file: File,
+    file: File,
+    role: &'static str,
+}
+
+impl Held {
+    /// Tells others how the circuit stands. What cannot be told is not worth an error.
+    pub fn tell(&self, circuit: Circuit) {
+        if let Err(e) = self.write(circuit) {
+            tracing::debug!(error = %e, "the lock file cannot be written");
+        }
+    }
+
+    /// One write, so that nobody reads a half; the padding covers what stood there.
+    fn write(&self, circuit: Circuit) -> std::io::Result<()> {
+        let line = format!(
+            "{} {} {:<9}\n",
+            std::process::id(),
+            self.role,
+            circuit.as_str()
+        );
+        let mut file = &self.file;
+        file.rewind()?;
+        file.write_all(line.as_bytes())?;
+        file.set_len(line.len() as u64)
+    }
 }
 
 /// Who holds the device.
@@ -32,6 +58,19 @@ pub struct Holder {
     pub pid: Option<u32>,
     /// Whether it is the service, which answers requests.
     pub service: bool,
+    /// How the service's circuit stands.
+    pub circuit: Circuit,
+}
+
+impl Holder {
+    fn read(text: &str) -> Holder {
+        let mut words = text.split_whitespace();
+        Holder {
+            pid: words.next().and_then(|w| w.parse().ok()),
+            service: words.next() == Some("run"),
+            circuit: words.next().and_then(Circuit::parse).unwrap_or_default(),
+        }
+    }
 }
 
 fn unusable(db: &Path, e: &std::io::Error) -> Error {
@@ -76,21 +115,15 @@ pub fn take(db: &Path, service: bool) -> Result<std::result::Result<Held, Holder
         Ok(()) if !is_in_place(db, &file) => take(db, service),
         Ok(()) => {
             let role = if service { "run" } else { "command" };
-            file.set_len(0)
-                .and_then(|()| file.rewind())
-                .and_then(|()| writeln!(file, "{} {role}", std::process::id()))
-                .map_err(|e| unusable(db, &e))?;
-            Ok(Ok(Held { _file: file }))
+            let held = Held { file, role };
+            held.write(Circuit::Closed).map_err(|e| unusable(db, &e))?;
+            Ok(Ok(held))
         }
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
             file.read_to_string(&mut text)
                 .map_err(|e| unusable(db, &e))?;
-            let mut words = text.split_whitespace();
-            Ok(Err(Holder {
-                pid: words.next().and_then(|w| w.parse().ok()),
-                service: words.next() == Some("run"),
-            }))
+            Ok(Err(Holder::read(&text)))
         }
         Err(TryLockError::Error(e)) => Err(unusable(db, &e)),
     }
@@ -137,11 +170,7 @@ pub fn holder(db: &Path) -> Option<Holder> {
         Some(true) | None => None,
         Some(false) => {
             let text = std::fs::read_to_string(path(db)).unwrap_or_default();
-            let mut words = text.split_whitespace();
-            Some(Holder {
-                pid: words.next().and_then(|w| w.parse().ok()),
-                service: words.next() == Some("run"),
-            })
+            Some(Holder::read(&text))
         }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! [`Remote`]: crate::remote::Remote
 
+mod circuit;
 mod clone;
 mod compare;
 mod connect;
@@ -27,4 +28,4 @@ mod service;
 mod verify;
 
 pub use device::Device;
-pub use observer::{NoObserver, Observer};
+pub use observer::Observer;

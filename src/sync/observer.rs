@@ -15,9 +15,3 @@ pub trait Observer: Send + Sync {
     /// How things stand, in a few words for people; told when it changed.
     fn state(&self, _text: &str) {}
 }
-
-/// Does nothing of it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoObserver;
-
-impl Observer for NoObserver {}

@@ -116,10 +116,11 @@ pub async fn status(config: &Config) -> Result<StatusReport> {
     let id = state::device_id(local.conn())?;
     let offset = state::number(local.conn(), "clock_offset_ms")?;
     let remote = glance(config, &id, offset).await;
-    let circuit = if remote.reachable {
-        Circuit::Closed
-    } else {
-        Circuit::Open
+    // The service's own word; without one, this look at the remote was the last try.
+    let circuit = match holder {
+        Some(h) => h.circuit,
+        None if remote.reachable => Circuit::Closed,
+        None => Circuit::Open,
     };
     let reachable = remote.reachable;
     let mut report = overview.into_report(service, remote, circuit);

@@ -32,32 +32,6 @@ pub fn delay(base: Duration, cap: Duration, attempt: u32) -> Duration {
     last
 }
 
-/// Waiting times between probes of a remote that is out of reach.
-pub struct Probe {
-    policy: ExponentialBackoff,
-    cap: Duration,
-}
-
-impl Probe {
-    /// Probes start after about `base` and never lie further apart than `cap`.
-    pub fn new(base: Duration, cap: Duration) -> Self {
-        Probe {
-            policy: policy(base, cap),
-            cap,
-        }
-    }
-
-    /// The next waiting time.
-    pub fn next(&mut self) -> Duration {
-        self.policy.next_backoff().unwrap_or(self.cap)
-    }
-
-    /// The remote answered: start anew.
-    pub fn reset(&mut self) {
-        self.policy.reset();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +47,5 @@ mod tests {
                 "{attempt}: {d:?}"
             );
         }
-        let mut probe = Probe::new(base, Duration::from_secs(8));
-        assert!((0..1000).all(|_| probe.next() <= Duration::from_secs(9)));
     }
 }

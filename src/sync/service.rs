@@ -4,16 +4,16 @@
 //! does a request or a `pause` of another process, for both are commits too. A burst of commits is
 //! waited out for a moment, so that it travels in few batches.
 
+use super::circuit::{Circuit, Failure};
 use super::device::{Device, now_ms};
 use super::lock;
 use super::now::{self, Answer, Request};
 use super::observer::Observer;
-use super::retry::Probe;
 use super::{connect, init};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::Remote;
-use crate::report::{ErrorReport, NoProgress, NowReport};
+use crate::report::{self, ErrorReport, NoProgress, NowReport};
 use crate::sqlite::local::{Local, schema_is_known};
 use crate::sqlite::{queue, request, state};
 use std::path::Path;
@@ -29,10 +29,6 @@ const QUIET: Duration = Duration::from_millis(150);
 
 /// ... and is not waited out for longer than this.
 const BURST: Duration = Duration::from_secs(1);
-
-/// Probes of a remote that is out of reach are never further apart, so that a queue drains soon after
-/// its return.
-const PROBE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a starting service waits for a command that holds the device.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -50,13 +46,13 @@ pub async fn run(
     stop: CancellationToken,
     observer: &dyn Observer,
 ) -> Result<()> {
-    if init && !init::wait_and_init(config, &stop).await? {
+    if init && !init::wait_and_init(config, &stop, observer).await? {
         return Ok(());
     }
     let path = config.path()?.to_owned();
     let local = Local::open(&path)?;
     local.require_initialised()?;
-    let _held = hold(&path, &stop).await?;
+    let held = hold(&path, &stop).await?;
     let mut local = Some(local);
     tracing::info!(
         device = config.device.name,
@@ -71,7 +67,7 @@ pub async fn run(
         };
         let remote = connect::remote(config)?;
         let device = Device::new(opened, remote, config.clone())?;
-        match Service::new(device, observer).live(&stop).await {
+        match Service::new(device, &held, observer).live(&stop).await {
             Ok(()) => {
                 tracing::info!("tidewater stopped");
                 return Ok(());
@@ -111,14 +107,17 @@ async fn hold(path: &Path, stop: &CancellationToken) -> Result<lock::Held> {
 
 struct Service<'a, R> {
     device: Device<R>,
+    held: &'a lock::Held,
     observer: &'a dyn Observer,
     /// What the observer was told last.
     told: String,
-    probe: Probe,
+    circuit: Circuit,
+    /// How other processes see it.
+    shown: report::Circuit,
+    /// Whether the last look found it paused.
+    paused: bool,
     /// The last error, told once.
     last_error: Option<(Code, String)>,
-    /// Not before then, unless something wakes it.
-    not_before: Option<Instant>,
     next_push: Instant,
     next_pull: Instant,
     next_prune: Instant,
@@ -128,16 +127,18 @@ struct Service<'a, R> {
 }
 
 impl<'a, R: Remote> Service<'a, R> {
-    fn new(device: Device<R>, observer: &'a dyn Observer) -> Self {
+    fn new(device: Device<R>, held: &'a lock::Held, observer: &'a dyn Observer) -> Self {
         let retry = &device.config.retry;
         let now = Instant::now();
         Service {
-            probe: Probe::new(retry.base_delay, retry.max_delay.min(PROBE_MAX)),
+            circuit: Circuit::new(retry.base_delay, retry.max_delay),
+            shown: report::Circuit::Closed,
+            paused: false,
             device,
+            held,
             observer,
             told: String::new(),
             last_error: None,
-            not_before: None,
             next_push: now,
             next_pull: now,
             next_prune: now + Duration::from_secs(10),
@@ -151,6 +152,7 @@ impl<'a, R: Remote> Service<'a, R> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let observer = self.observer;
+        self.held.tell(self.shown);
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -180,13 +182,24 @@ impl<'a, R: Remote> Service<'a, R> {
     async fn turn(&mut self, stop: &CancellationToken) -> Result<()> {
         self.watch()?;
         self.answer_requests(stop).await?;
-        if state::paused(self.device.local.conn())? {
+        let paused = state::paused(self.device.local.conn())?;
+        if std::mem::replace(&mut self.paused, paused) && !paused {
+            // Whoever resumes wants to see it.
+            self.circuit.asked();
+            self.next_push = Instant::now();
+            self.next_pull = self.next_push;
+        }
+        if paused {
             self.tell("paused".to_owned());
             return Ok(());
         }
         let now = Instant::now();
-        let (push, pull) = (self.push_is_due(now), now >= self.next_pull);
-        if (push || pull) && self.not_before.is_none_or(|t| now >= t) {
+        let written = self.burst_is_over(now);
+        if written {
+            self.circuit.written(now);
+        }
+        let (push, pull) = (written || now >= self.next_push, now >= self.next_pull);
+        if (push || pull) && self.circuit.allows(now) {
             self.device.local.still_there()?;
             let work = Request {
                 push,
@@ -195,9 +208,11 @@ impl<'a, R: Remote> Service<'a, R> {
             };
             self.device.heeds_pause = true;
             self.device.push_until = Some(now + self.device.config.download.poll_interval);
+            self.begin();
             let done = now::sync(&mut self.device, &work, stop, &NoProgress).await;
             self.device.heeds_pause = false;
             self.device.push_until = None;
+            self.judge(pull, &done);
             self.settle(push, pull, done)?;
         }
         if now >= self.next_prune {
@@ -223,13 +238,37 @@ impl<'a, R: Remote> Service<'a, R> {
         Ok(())
     }
 
-    fn push_is_due(&self, now: Instant) -> bool {
-        if let Some((began, grew)) = self.burst
-            && (now - grew >= QUIET || now - began >= BURST)
-        {
-            return true;
+    fn burst_is_over(&self, now: Instant) -> bool {
+        self.burst
+            .is_some_and(|(began, grew)| now - grew >= QUIET || now - began >= BURST)
+    }
+
+    /// Shows other processes how the circuit stands, where that changed.
+    fn show(&mut self) {
+        let state = self.circuit.state();
+        if self.shown != state {
+            self.held.tell(state);
+            self.shown = state;
         }
-        now >= self.next_push
+    }
+
+    /// A try begins, and whoever asks is told so.
+    fn begin(&mut self) {
+        self.circuit.begin();
+        self.show();
+    }
+
+    /// What a sync says of the remote.
+    fn judge(&mut self, pull: bool, done: &Result<NowReport>) {
+        let now = Instant::now();
+        match done {
+            // A push of nothing asks nobody.
+            Ok(report) if !pull && report.uploaded == 0 => self.circuit.untried(),
+            Ok(_) => self.circuit.succeeded(now),
+            Err(e) if e.code == Code::LocalUnusable => self.circuit.untried(),
+            Err(e) => self.circuit.failed(now, Failure::of(e)),
+        }
+        self.show();
     }
 
     /// Plans the next turn after a sync, and tells an error once.
@@ -248,8 +287,6 @@ impl<'a, R: Remote> Service<'a, R> {
                     0 => "in step".to_owned(),
                     n => format!("{n} changes wait"),
                 });
-                self.not_before = None;
-                self.probe.reset();
                 if self.last_error.take().is_some() {
                     tracing::info!("the remote is in reach again");
                 }
@@ -264,10 +301,9 @@ impl<'a, R: Remote> Service<'a, R> {
             Err(e) if e.code == Code::LocalUnusable => Err(e),
             Err(e) => {
                 self.tell(format!("changes queue: {e}"));
-                let wait = self.probe.next();
-                self.not_before = Some(now + wait);
-                self.next_push = now + wait;
-                self.next_pull = now + wait;
+                // Both are due as soon as the circuit allows.
+                self.next_push = now;
+                self.next_pull = now;
                 let told = (e.code, e.message.clone());
                 if self.last_error.as_ref() != Some(&told) {
                     tracing::warn!(
@@ -296,23 +332,32 @@ impl<'a, R: Remote> Service<'a, R> {
     /// Does what other processes asked for, even when paused or waiting.
     async fn answer_requests(&mut self, stop: &CancellationToken) -> Result<()> {
         while let Some((id, text)) = request::next(&self.device.local)? {
-            let done = match serde_json::from_str::<Request>(&text) {
-                Ok(work) => now::sync(&mut self.device, &work, stop, &NoProgress).await,
-                Err(_) => Err(Error::new(
+            let Ok(work) = serde_json::from_str::<Request>(&text) else {
+                let refused = Err(Error::new(
                     Code::AnotherInstance,
                     "the running service does not know this request",
                     "restart the service with the newer version",
-                )),
+                ));
+                self.answer(id, &refused)?;
+                continue;
             };
-            let answer = match &done {
-                Ok(report) => Answer::Done(report.clone()),
-                Err(e) => Answer::Failed(ErrorReport::from(e), e.code.exit_code()),
-            };
-            let json = serde_json::to_string(&answer).unwrap_or_default();
-            request::answer(&mut self.device.local, id, &json, now_ms())?;
-            self.settle(true, true, done)?;
+            self.begin();
+            let done = now::sync(&mut self.device, &work, stop, &NoProgress).await;
+            // Before the answer: whoever gets it finds the circuit as it is now.
+            self.judge(work.pull, &done);
+            self.answer(id, &done)?;
+            self.settle(work.push, work.pull, done)?;
         }
         Ok(())
+    }
+
+    fn answer(&mut self, id: i64, done: &Result<NowReport>) -> Result<()> {
+        let answer = match done {
+            Ok(report) => Answer::Done(report.clone()),
+            Err(e) => Answer::Failed(ErrorReport::from(e), e.code.exit_code()),
+        };
+        let json = serde_json::to_string(&answer).unwrap_or_default();
+        request::answer(&mut self.device.local, id, &json, now_ms())
     }
 }
 

@@ -3,6 +3,7 @@
 mod after_init;
 mod app_triggers;
 mod chinook;
+mod circuit;
 mod columns;
 mod conflicts;
 mod converge;
@@ -36,4 +37,5 @@ mod slow;
 mod stories;
 mod support;
 mod swaps;
+mod systemd;
 mod together;
