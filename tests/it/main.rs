@@ -16,6 +16,7 @@ mod exactly_once;
 mod flaws_by_hand;
 mod flaws_concurrent;
 mod flaws_notes;
+mod flow;
 mod infra;
 mod late_commits;
 mod layering;
