@@ -265,7 +265,9 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// Wraps an ordered, limited query so that it ends at the byte cap: `weight` sums up the content.
+    /// Wraps an ordered, limited query so that it ends at the byte cap: `weight` sums up the content. Adds
+    /// place, running weight and how many rows there were, for a page that was cut must not end its
+    /// stream.
     fn capped(&self, s: &mut Statement, inner: &str, order: &str) -> String {
         let cap = s.bind(i64::try_from(self.bytes).unwrap_or(i64::MAX), Type::INT8);
         let first = if self.may_be_empty {
@@ -274,10 +276,17 @@ impl Window<'_> {
             "w.place = 1"
         };
         format!(
-            "select * from (select x.*, sum(x.weight) over (order by x.place) as run from \
+            "select * from (select x.*, sum(x.weight) over (order by x.place) as run, \
+             count(*) over () as total from \
              (select y.*, row_number() over ({order}) as place from ({inner}) y) x) w \
              where w.run <= {cap} or {first} order by w.place"
         )
+    }
+
+    /// Whether a capped query has left rows for the next page; `total` is the column that counts them.
+    fn goes_on(&self, last: Option<&PgRow>, n: usize, total: usize) -> Result<bool> {
+        let all = last.map(|r| get::<i64>(r, total)).transpose()?.unwrap_or(0);
+        Ok(n == 0 || n >= self.rows || usize::try_from(all).is_ok_and(|all| n < all))
     }
 
     async fn mirror(&self, session: &Session, t: &Tracked, out: &mut Vec<FeedRow>) -> Result<Part> {
@@ -336,12 +345,8 @@ impl Window<'_> {
                 pos,
             });
         }
-        Ok((
-            last,
-            n,
-            bytes,
-            n >= self.rows || bytes >= self.bytes || n == 0,
-        ))
+        let more = self.goes_on(rows.last(), n, 3 + width + columns.len() + 3)?;
+        Ok((last, n, bytes, more))
     }
 
     async fn tombstones(&self, session: &Session, out: &mut Vec<FeedRow>) -> Result<Part> {
@@ -444,7 +449,7 @@ impl Window<'_> {
             });
             out.push(record);
         }
-        let more = rows.len() >= self.rows || bytes >= self.bytes || rows.is_empty();
+        let more = self.goes_on(rows.last(), rows.len(), 17)?;
         Ok((last, rows.len(), bytes, more))
     }
 }
