@@ -304,13 +304,16 @@ pub trait Remote: Send + Sync + 'static {
     /// Reads one page of the feed. One round trip where nothing is new.
     fn page(&self, request: &PageRequest) -> impl Future<Output = Result<Page>> + Send;
 
-    /// Reads rows by key, judged by `token`. At most a page's worth of keys.
+    /// Reads rows by key, judged by `token`. At most a page's worth of keys; content ends at `bytes`, but
+    /// at least one row has it. Keys whose rows did not fit are missing in the answer: they are asked for
+    /// again.
     fn fetch(
         &self,
         device: &str,
         token: &Token,
         table: &Tracked,
         keys: &[Key],
+        bytes: usize,
     ) -> impl Future<Output = Result<(Head, Vec<Fetched>)>> + Send;
 
     /// Lists rows of a mirror in its own key order after `after`, for comparisons.

@@ -170,6 +170,18 @@ impl Row {
             .all(|(c, v)| other.get(c).is_none_or(|o| o == v))
     }
 
+    /// About how many bytes its content takes.
+    pub fn weight(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(_, v)| match v {
+                Value::Text(t) => t.len(),
+                Value::Blob(b) | Value::BadText(b) => b.len(),
+                _ => 8,
+            })
+            .sum()
+    }
+
     /// The row as JSON text.
     pub fn to_json(&self) -> String {
         // Serialising to memory cannot fail: every Value has a JSON form and every key is text.

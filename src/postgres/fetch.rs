@@ -11,7 +11,7 @@ use super::quote::{Statement, ident, qualified};
 use crate::error::Result;
 use crate::model::{Key, Token};
 use crate::remote::{Fetched, Head, Tracked, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::Type;
 
 const WHAT: &str = "reading rows by key";
@@ -23,6 +23,7 @@ pub async fn fetch(
     token: &Token,
     t: &Tracked,
     keys: &[Key],
+    bytes: usize,
 ) -> Result<(Head, Vec<Fetched>)> {
     let schema = &remote.schema;
     let mut heading = Statement::default();
@@ -39,14 +40,32 @@ pub async fn fetch(
     let from = keys_as_u(&mut rows, t, &wanted).map_err(misplaced)?;
     let me = rows.text(device);
     let seen = judge::row_seen(&mut rows, "m", t, token).map_err(misplaced)?;
-    let mut picks = key_exprs("m", &t.table, &t.mirror);
-    picks.extend(columns.iter().map(|(c, w)| select_expr("m", &c.name, *w)));
+    let width = t.table.key.len();
+    let mut picks: Vec<String> = key_exprs("m", &t.table, &t.mirror)
+        .into_iter()
+        .enumerate()
+        .map(|(i, e)| format!("{e} as k{i}"))
+        .collect();
+    for (i, (c, w)) in columns.iter().enumerate() {
+        picks.push(format!("{} as c{i}", select_expr("m", &c.name, *w)));
+    }
+    let cap = rows.bind(i64::try_from(bytes).unwrap_or(i64::MAX), Type::INT8);
+    // A row behind the cap comes without its content, so that it is told from one that is not there.
+    let fits = format!("(w.run <= {cap} or w.place = 1)");
+    let mut answer: Vec<String> = (0..width).map(|i| format!("w.k{i}")).collect();
+    answer.extend((0..columns.len()).map(|i| format!("case when {fits} then w.c{i} end")));
     rows.sql = format!(
-        "select {}, m.tidewater_change, m.tidewater_device, m.tidewater_device = {me} or {seen} \
-         from {} m join {from} on {}",
-        picks.join(", "),
-        qualified(schema, &t.table.name),
-        key_match(t)
+        "select {answer}, w.change, w.device, w.seen, {fits} \
+         from (select y.*, sum(y.weight) over (order by y.place) as run \
+         from (select x.*, row_number() over () as place from (select {picks}, \
+         m.tidewater_change as change, m.tidewater_device as device, \
+         m.tidewater_device = {me} or {seen} as seen, {weight} as weight \
+         from {table} m join {from} on {matches}) x) y) w",
+        answer = answer.join(", "),
+        picks = picks.join(", "),
+        weight = weight("m", &columns),
+        table = qualified(schema, &t.table.name),
+        matches = key_match(t)
     );
 
     let mut graves = Statement::default();
@@ -81,23 +100,26 @@ pub async fn fetch(
         };
         found.insert(get(r, 0)?, (version, get(r, 3)?));
     }
-    let width = t.table.key.len();
+    let mut left_out = BTreeSet::new();
     for r in answers.get(1).into_iter().flatten() {
         let after = width + columns.len();
+        let pk = key(r, 0, &t.table, &t.mirror)?.encode();
+        if !get::<bool>(r, after + 3)? {
+            left_out.insert(pk);
+            continue;
+        }
         let version = Version {
             change: get(r, after)?,
             device: get(r, after + 1)?,
             row: Some(row(r, width, &columns)?),
         };
         // A living row beats a tombstone left beside it.
-        found.insert(
-            key(r, 0, &t.table, &t.mirror)?.encode(),
-            (version, get(r, after + 2)?),
-        );
+        found.insert(pk, (version, get(r, after + 2)?));
     }
     let head = head::parse(answers.first().and_then(|r| r.first()))?;
     let fetched = keys
         .iter()
+        .filter(|k| left_out.is_empty() || !left_out.contains(&k.encode()))
         .map(|k| {
             let (version, seen) = match found.remove(&k.encode()) {
                 Some((v, s)) => (Some(v), s),

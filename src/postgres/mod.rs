@@ -197,8 +197,9 @@ impl Remote for PgRemote {
         token: &Token,
         table: &Tracked,
         keys: &[Key],
+        bytes: usize,
     ) -> Result<(Head, Vec<Fetched>)> {
-        fetch::fetch(self, device, token, table, keys).await
+        fetch::fetch(self, device, token, table, keys, bytes).await
     }
 
     async fn list(

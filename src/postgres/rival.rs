@@ -38,6 +38,9 @@ pub struct Rivals<'a> {
 
 const WHAT: &str = "sending a batch";
 
+/// Rows of the server that are in memory at once.
+const RIVALS: usize = 4;
+
 /// A value that slipped past the check before sending.
 fn refused(r: Refusal) -> Error {
     Error::new(
@@ -61,7 +64,8 @@ impl Rivals<'_> {
             .copied()
             .filter(|i| !written.contains(&self.batch.items[*i].key.encode()))
             .collect();
-        let mut rows = self.rows(&missing).await?;
+        let mut rest = missing.as_slice();
+        let mut rows = BTreeMap::new();
         let mut forced = Vec::new();
         for &i in &self.group.members {
             let item = &self.batch.items[i];
@@ -71,6 +75,12 @@ impl Rivals<'_> {
                 let outcome = self.written(item, grave, done).await?;
                 done.outcomes.push((i, outcome));
                 continue;
+            }
+            if rest.first() == Some(&i) {
+                // A few at a time: each is a whole row of whatever size.
+                let (now, later) = rest.split_at(rest.len().min(RIVALS));
+                rows = self.rows(now).await?;
+                rest = later;
             }
             match self.meet(item, rows.remove(&pk), grave, done).await? {
                 Some(outcome) => done.outcomes.push((i, outcome)),

@@ -110,6 +110,29 @@ pub fn clean(
             |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)),
         )
         .or_fault(WHAT)?;
+    keyed(rows)
+}
+
+/// Keys with a note whose rows could not be applied.
+pub fn stuck(conn: &Connection, limit: usize) -> Result<Vec<(String, String, Key)>> {
+    let mut s = conn
+        .prepare_cached(
+            "select n.tbl, n.pk from tidewater_note n where exists (select 1 from tidewater_inbox i \
+             where i.tbl = n.tbl and i.pk = n.pk and i.status = 'failed') \
+             order by n.tbl, n.pk limit ?1",
+        )
+        .or_fault(WHAT)?;
+    let rows = s
+        .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |r| {
+            Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))
+        })
+        .or_fault(WHAT)?;
+    keyed(rows)
+}
+
+fn keyed(
+    rows: impl Iterator<Item = rusqlite::Result<(String, String)>>,
+) -> Result<Vec<(String, String, Key)>> {
     let mut out = Vec::new();
     for row in rows {
         let (table, pk) = row.or_fault(WHAT)?;

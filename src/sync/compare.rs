@@ -103,12 +103,7 @@ pub(super) async fn walk<R: Remote>(
             .await?;
         let Some(last) = page.last() else { break };
         after = Some(last.key.clone());
-        let pairs = page
-            .into_iter()
-            .map(|f| pair(&device.local, t, &id, f))
-            .collect::<Result<Vec<_>>>()?;
-        both += pairs.iter().filter(|p| p.here.is_some()).count() as u64;
-        visit(&mut device.local, &pairs)?;
+        both += pair_up(&mut device.local, t, &id, page, bytes, &mut visit)?;
     }
     if count(device.local.conn(), &t.table.name)? == both {
         return Ok(());
@@ -122,14 +117,40 @@ pub(super) async fn walk<R: Remote>(
         }
         after = last;
         let keys: Vec<Key> = keys.into_iter().filter(|k| !k.has_null()).collect();
-        let (_, found) = device.remote.fetch(&id, &token, t, &keys).await?;
-        let pairs = found
+        // What did not fit into the answer is there, and was compared above.
+        let (_, found) = device.remote.fetch(&id, &token, t, &keys, 1).await?;
+        let gone = found
             .into_iter()
-            .filter(|f| f.version.as_ref().is_none_or(|v| v.row.is_none()))
-            .map(|f| pair(&device.local, t, &id, f))
-            .collect::<Result<Vec<_>>>()?;
-        visit(&mut device.local, &pairs)?;
+            .filter(|f| f.version.as_ref().is_none_or(|v| v.row.is_none()));
+        pair_up(&mut device.local, t, &id, gone, bytes, &mut visit)?;
     }
+}
+
+/// Pairs a page with the rows here, which may be larger: `visit` gets about `bytes` of them at a time.
+/// Returns how many are here.
+fn pair_up(
+    local: &mut Local,
+    t: &Tracked,
+    id: &str,
+    page: impl IntoIterator<Item = Fetched>,
+    bytes: usize,
+    visit: &mut impl FnMut(&mut Local, &[Pair]) -> Result<()>,
+) -> Result<u64> {
+    let (mut pairs, mut weight, mut here) = (Vec::new(), 0, 0);
+    for f in page {
+        let p = pair(local, t, id, f)?;
+        here += u64::from(p.here.is_some());
+        weight += p.here.as_ref().map_or(0, Row::weight);
+        pairs.push(p);
+        if weight > bytes {
+            visit(local, &pairs)?;
+            (pairs, weight) = (Vec::new(), 0);
+        }
+    }
+    if !pairs.is_empty() {
+        visit(local, &pairs)?;
+    }
+    Ok(here)
 }
 
 fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Pair> {

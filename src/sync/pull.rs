@@ -13,6 +13,7 @@ use crate::report::{NoProgress, Progress};
 use crate::sqlite::apply::{self, Applied, Slicing};
 use crate::sqlite::local::load_tables;
 use crate::sqlite::{inbox, notes, state};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,9 @@ const SLICE: Duration = Duration::from_millis(8);
 /// Rows that are fetched by key at once, however small a page is: rows that swapped their unique
 /// values can only be applied together.
 const FETCHED: usize = 500;
+
+/// How many pages' bytes are fetched at once of rows that did not fit alone.
+const TOGETHER: usize = 4;
 
 /// An idle cursor is stored again once the server is so many transactions ahead, so that a poll never
 /// scans long over what this device wrote itself.
@@ -219,41 +223,65 @@ async fn fetch_notes<R: Remote>(
         return Ok(());
     }
     let mut after: Option<(String, String)> = None;
+    let mut apart = false;
     loop {
         let found = notes::clean(device.local.conn(), after.as_ref(), FETCHED)?;
         let Some((table, pk, _)) = found.last() else {
-            return Ok(());
+            break;
         };
         after = Some((table.clone(), pk.clone()));
-        for t in device.tables.clone() {
-            let keys: Vec<Key> = found
-                .iter()
-                .filter(|(table, _, _)| *table == t.table.name)
-                .map(|(_, _, key)| key.clone())
-                .collect();
-            if !keys.is_empty() {
-                fetch(device, &t, &keys, slicing, pulled).await?;
-            }
-        }
+        apart |= fetch_all(device, &found, 1, slicing, pulled).await?;
     }
+    if apart {
+        // Large rows came one by one, and those that swapped their unique values fit only together.
+        let stuck = notes::stuck(device.local.conn(), FETCHED)?;
+        fetch_all(device, &stuck, TOGETHER, slicing, pulled).await?;
+    }
+    Ok(())
 }
 
+/// Fetches rows by key in pages of `pages` times the configured bytes; whether any table took several.
+async fn fetch_all<R: Remote>(
+    device: &mut Device<R>,
+    found: &[(String, String, Key)],
+    pages: usize,
+    slicing: Slicing,
+    pulled: &mut Pulled,
+) -> Result<bool> {
+    let bytes = device.config.download.page_bytes_max.saturating_mul(pages);
+    let mut apart = false;
+    for t in device.tables.clone() {
+        let mut keys: Vec<Key> = found
+            .iter()
+            .filter(|(table, _, _)| *table == t.table.name)
+            .map(|(_, _, key)| key.clone())
+            .collect();
+        while !keys.is_empty() {
+            keys = fetch(device, &t, &keys, bytes, slicing, pulled).await?;
+            apart |= !keys.is_empty();
+        }
+    }
+    Ok(apart)
+}
+
+/// One page of rows by key; returns the keys whose rows did not fit into it.
 async fn fetch<R: Remote>(
     device: &mut Device<R>,
     t: &Tracked,
     keys: &[Key],
+    bytes: usize,
     slicing: Slicing,
     pulled: &mut Pulled,
-) -> Result<()> {
+) -> Result<Vec<Key>> {
     let token = state::token(device.local.conn())?;
     let epoch = state::epoch(device.local.conn())?;
     let asked_at = now_ms();
     let id = device.id()?;
-    let (head, rows) = device.remote.fetch(&id, &token, t, keys).await?;
+    let (head, rows) = device.remote.fetch(&id, &token, t, keys, bytes).await?;
     failpoint::hit("fetch_received");
     let verdict = device.check_head(&head, asked_at)?;
     if !device.settle(verdict).await? {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if !head.flushed {
         device.remote.flush(&id).await?;
@@ -261,8 +289,16 @@ async fn fetch<R: Remote>(
     match apply::fetched(&mut device.local, &t.table.name, &rows, epoch, slicing) {
         // Stale or too long a log: the notes stay and the next pull asks again.
         Ok(applied) => pulled.add(&applied),
-        Err(e) if e.disposition == Some(Disposition::SchemaDrift) => device.heal_capture()?,
+        Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
+            device.heal_capture()?;
+            return Ok(Vec::new());
+        }
         Err(e) => return Err(e),
     }
-    Ok(())
+    if rows.is_empty() || rows.len() >= keys.len() {
+        return Ok(Vec::new());
+    }
+    let came: BTreeSet<String> = rows.iter().map(|f| f.key.encode()).collect();
+    let left = keys.iter().filter(|k| !came.contains(&k.encode()));
+    Ok(left.cloned().collect())
 }

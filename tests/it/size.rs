@@ -61,6 +61,39 @@ fn a_hundred_thousand_pending_rows_pass_through_little_memory() {
     assert!(peak < PEAK_MAX_KIB, "`verify` took {peak} KiB");
 }
 
+/// Whole rows pass through every place where many of them meet: decided conflicts, rows fetched by key,
+/// comparisons.
+#[test]
+fn two_hundred_large_rows_that_lost_a_conflict_pass_through_little_memory() {
+    let schema = Schema::new();
+    let a = Device::new(&schema, "a");
+    a.sql("create table items (id integer primary key, body text not null)");
+    a.json(&["init"]);
+    a.sql(
+        "with recursive n (i) as (select 1 union all select i + 1 from n where i < 200)
+         insert into items select i, 'small' from n",
+    );
+    a.json(&["now"]);
+    a.sql("update items set body = 'mine'");
+    schema.exec("update items set body = repeat('large ', 40000)");
+
+    let (now, peak) = weigh(&a, &["--json", "now"]);
+    let now = now.ok().json();
+    assert_eq!(
+        (&now["conflicts"], &now["downloaded"]),
+        (&200.into(), &200.into())
+    );
+    assert!(peak < PEAK_MAX_KIB, "`now` took {peak} KiB");
+    let sum = "select count(*), sum(length(body)), max(length(body)) from items";
+    assert_eq!(a.rows(sum), schema.rows(sum));
+
+    // Large here, and not there at all.
+    schema.exec("delete from items where id > 50; update items set body = 'tiny'");
+    let (verify, peak) = weigh(&a, &["--json", "verify"]);
+    assert_eq!(verify.json()["tables"][0]["in_flight"], 200);
+    assert!(peak < PEAK_MAX_KIB, "`verify` took {peak} KiB");
+}
+
 /// Runs the program to its end; returns what it said and its peak of resident memory in KiB.
 #[track_caller]
 fn weigh(device: &Device, words: &[&str]) -> (Output, u64) {
