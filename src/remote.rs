@@ -197,6 +197,8 @@ pub struct Head {
 pub struct PageRequest {
     /// The asking device; its own rows are left out.
     pub device: String,
+    /// Ids that this file had before: conflicts filed under them concern it as well.
+    pub former: Vec<String>,
     /// The server that the token belongs to; `None` at the very first contact.
     pub identity: Option<Identity>,
     /// What was seen so far.

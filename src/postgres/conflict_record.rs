@@ -6,10 +6,10 @@ use crate::model::{Key, Kind, Op, Policy, Row, Side, Value, kind_of};
 use crate::remote::ConflictRecord;
 use tokio_postgres::Row as PgRow;
 
-/// A conflict record as `device` sees it.
-pub fn conflict(r: &PgRow, device: &str) -> Result<ConflictRecord> {
+/// A conflict record as the device sees it whose ids, the present and former ones, `is_own` knows.
+pub fn conflict(r: &PgRow, is_own: impl Fn(&str) -> bool) -> Result<ConflictRecord> {
     let pushed_device: String = get(r, 7)?;
-    let mine = pushed_device == device;
+    let mine = is_own(&pushed_device);
     let (pushed_won, server_device): (bool, String) = (get(r, 6)?, get(r, 8)?);
     let side = |i: usize| -> Result<Option<Row>> {
         Ok(get::<Option<String>>(r, i)?.and_then(|t| Row::from_json(&t).ok()))

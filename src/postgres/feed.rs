@@ -61,6 +61,14 @@ fn passed(token: &Token, stream: i32) -> bool {
     token.pos.as_ref().is_some_and(|p| p.stream > stream)
 }
 
+/// The condition that a conflict has the asking device, by its present id or a former one, on a side.
+fn concerns(s: &mut Statement, request: &PageRequest) -> String {
+    let mut ids = request.former.clone();
+    ids.push(request.device.clone());
+    let ids = s.bind(ids, Type::TEXT_ARRAY);
+    format!("(c.pushed_device = any({ids}::text[]) or c.server_device = any({ids}::text[]))")
+}
+
 /// The condition that leaves out the conflicts that a round under way has delivered.
 fn after_conflict(s: &mut Statement, token: &Token) -> String {
     let Some(pos) = position(token, CONFLICTS) else {
@@ -131,9 +139,9 @@ fn poll(schema: &str, request: &PageRequest) -> Result<Statement> {
                 c
             }
             _ => format!(
-                "from {}.tidewater_conflicts c where {device} in (c.pushed_device, c.server_device) \
-                 and {}{}",
+                "from {}.tidewater_conflicts c where {} and {}{}",
                 ident(schema),
+                concerns(&mut s, request),
                 is_new(&mut s, "c", token, target),
                 after_conflict(&mut s, token)
             ),
@@ -422,7 +430,7 @@ impl Window<'_> {
 
     async fn conflicts(&self, session: &Session, out: &mut Vec<ConflictRecord>) -> Result<Part> {
         let mut s = Statement::default();
-        let device = s.text(&self.request.device);
+        let mine = concerns(&mut s, self.request);
         let mut condition = is_new(&mut s, "c", &self.request.token, Some(self.target));
         condition.push_str(&after_conflict(&mut s, &self.request.token));
         let limit = s.bind(i64::try_from(self.rows).unwrap_or(i64::MAX), Type::INT8);
@@ -432,7 +440,7 @@ impl Window<'_> {
              c.pushed_row, c.server_row, (extract(epoch from c.detected_at) * 1000)::bigint as at, \
              (coalesce(octet_length(c.pushed_row), 0) + coalesce(octet_length(c.server_row), 0))::bigint \
              as weight from {}.tidewater_conflicts c \
-             where {device} in (c.pushed_device, c.server_device) and {condition} \
+             where {mine} and {condition} \
              order by c.tidewater_xid, c.id limit {limit}",
             ident(self.schema)
         );
@@ -440,7 +448,9 @@ impl Window<'_> {
         let rows = session.query(&s, WHAT).await?;
         let (mut last, mut bytes) = (None, 0);
         for r in &rows {
-            let record = conflict(r, &self.request.device)?;
+            let record = conflict(r, |id| {
+                id == self.request.device || self.request.former.iter().any(|f| f == id)
+            })?;
             bytes += usize::try_from(get::<i64>(r, 14)?).unwrap_or(0);
             last = Some(Position {
                 stream: CONFLICTS,

@@ -35,6 +35,9 @@ pub struct Conflict {
     pub remote_at: Option<Time>,
     /// The other device; `0` for whoever writes to Postgres directly.
     pub remote_device: Option<String>,
+    /// Whether the other side is this very file under a former id (SYNC-008).
+    #[serde(default)]
+    pub own: bool,
     /// Whether somebody acknowledged it.
     pub seen: bool,
     /// The file that keeps the loser, absolute.

@@ -203,7 +203,7 @@ pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<St
 pub fn take_new_identity(local: &mut Local) -> Result<String> {
     let tx = local.begin()?;
     let id = ulid::Ulid::generate().to_string();
-    state::set(&tx, "device_id", &id)?;
+    state::change_id(&tx, &id)?;
     state::set_number(&tx, "push_seq", 0)?;
     state::set_number(&tx, "confirmed", 0)?;
     state::put(&tx, "chain_key", None)?;

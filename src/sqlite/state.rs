@@ -1,6 +1,6 @@
 //! The one-row facts of a device, as names and text values in `tidewater_state`.
 //!
-//! Names: migration, schema_version, device_id, device_name, paused, identity (JSON), token (JSON),
+//! Names: migration, schema_version, device_id, former_ids (JSON), device_name, paused, identity (JSON), token (JSON),
 //! insert_lsn, push_seq (the next number to give), confirmed, chain_key, epoch, clock_offset_ms,
 //! synced_total, last_push_at, last_pull_at, problems (JSON).
 
@@ -60,6 +60,22 @@ pub fn device_id(conn: &Connection) -> Result<String> {
             "run `tidewater init`",
         )
     })
+}
+
+/// The ids that this file had before, the oldest first.
+pub fn former_ids(conn: &Connection) -> Result<Vec<String>> {
+    Ok(get(conn, "former_ids")?
+        .and_then(|t| serde_json::from_str(&t).ok())
+        .unwrap_or_default())
+}
+
+/// Gives the file another id and remembers the one that it had.
+pub fn change_id(conn: &Connection, id: &str) -> Result<()> {
+    let mut former = former_ids(conn)?;
+    former.push(device_id(conn)?);
+    let json = serde_json::to_string(&former).unwrap_or_default();
+    set(conn, "former_ids", &json)?;
+    set(conn, "device_id", id)
 }
 
 /// The causal token: what this device has seen.

@@ -100,6 +100,7 @@ pub async fn drain<R: Remote>(
         let asked_at = now_ms();
         let request = PageRequest {
             device: device.id()?,
+            former: state::former_ids(device.local.conn())?,
             identity: state::identity(device.local.conn())?,
             token: token.clone(),
             rows: device.config.download.page_size,

@@ -179,6 +179,7 @@ fn ask(runtime: &Runtime, local: &Local, tables: &[Tracked], of: &Device) -> (Pa
     let token = state::token(local.conn()).expect("a token");
     let request = PageRequest {
         device: id(of),
+        former: Vec::new(),
         identity: state::identity(local.conn()).expect("an identity"),
         token: token.clone(),
         rows: 100,

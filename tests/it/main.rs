@@ -17,6 +17,7 @@ mod flaws_by_hand;
 mod flaws_concurrent;
 mod flaws_notes;
 mod flow;
+mod former;
 mod infra;
 mod late_commits;
 mod layering;

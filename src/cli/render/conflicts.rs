@@ -76,7 +76,11 @@ fn one(c: &Conflict, paint: Paint) -> String {
         Tone::Dim,
         &side(c.local_at, c.local_change_key.as_deref(), None),
     );
-    let device = c.remote_device.as_deref();
+    let device = if c.own {
+        Some("(this file, under a former id)")
+    } else {
+        c.remote_device.as_deref()
+    };
     fields.add(
         "remote",
         Tone::Dim,
@@ -222,6 +226,7 @@ mod tests {
             local_at: Some(Time::from_ms(1_740_999_990_000)),
             remote_at: Some(Time::from_ms(1_740_999_999_000)),
             remote_device: Some("0".into()),
+            own: false,
             seen: false,
             original_file: Some(
                 "/data/.tidewater/conflicts/chats-01J8ZQ6M3TAAAAAAAAAAAAAAAA.json".into(),

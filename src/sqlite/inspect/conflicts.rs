@@ -13,7 +13,9 @@ pub const CONFLICTS_MAX: usize = 500;
 
 const WHAT: &str = "reading the conflicts";
 const COLUMNS: &str = "id, tbl, pk, detected_at, policy, winner, kind, local, remote, local_change, \
-                       remote_change, local_at, remote_at, remote_device, seen, original_file";
+                       remote_change, local_at, remote_at, remote_device, seen, original_file, \
+                       coalesce(instr((select value from tidewater_state where name = 'former_ids'), \
+                       '\"' || remote_device || '\"'), 0)";
 
 /// The newest first, seen or not, at most `limit` and [`CONFLICTS_MAX`].
 pub fn conflicts(conn: &Connection, limit: usize) -> Result<ConflictsReport> {
@@ -109,6 +111,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Conflict> {
         remote_device: row.get(13)?,
         seen: row.get(14)?,
         original_file: row.get(15)?,
+        own: row.get::<_, i64>(16)? > 0,
     })
 }
 
