@@ -27,3 +27,14 @@ create table tidewater_redacted (
   pk text not null,
   primary key (tbl, pk)
 ) without rowid;
+
+-- Keys as the view tidewater_status shows them (sqlite/status_view.rs makes it, with its indexes, for the
+-- tables that are tracked): k as it is, ki for keys that are integers, so that a join can search them.
+alter table tidewater_outbox add column k;
+alter table tidewater_outbox add column ki integer;
+alter table tidewater_inbox add column k;
+alter table tidewater_inbox add column ki integer;
+alter table tidewater_note add column k;
+alter table tidewater_note add column ki integer;
+alter table tidewater_conflict add column k;
+alter table tidewater_conflict add column ki integer;

@@ -9,6 +9,7 @@ use super::fault::OrFault;
 use super::local::{Local, check_schema, load_tables, stopped};
 use super::notes;
 use super::state;
+use super::status_view;
 use super::value;
 use crate::error::Result;
 use crate::model::{ChangeKey, Key, Op, Table, Token};
@@ -237,8 +238,8 @@ fn enter(
     };
     tx.prepare_cached(
         "insert into tidewater_outbox (change_key, tbl, pk, op, payload, bytes, base, known, status, \
-         error_code, error, remedy, created_at, edited_at) \
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         error_code, error, remedy, created_at, edited_at, k, ki) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)",
     )
     .and_then(|mut s| {
         s.execute(params![
@@ -255,7 +256,8 @@ fn enter(
             message,
             remedy,
             limits.now_ms,
-            edited
+            edited,
+            status_view::shown(&fold.key)
         ])
     })
     .or_fault(WHAT)?;

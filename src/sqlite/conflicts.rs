@@ -3,6 +3,7 @@
 use super::app_row;
 use super::fault::OrFault;
 use super::local::{Local, check_schema, load_tables};
+use super::status_view;
 use crate::error::{Code, Error, Result};
 use crate::model::{ChangeKey, Key, Row, Side};
 use crate::remote::ConflictRecord;
@@ -27,8 +28,8 @@ pub fn store(tx: &Connection, c: &ConflictRecord) -> Result<bool> {
     let n = tx
         .prepare_cached(
             "insert or ignore into tidewater_conflict (id, tbl, pk, kind, policy, winner, local, \
-             remote, local_change, remote_change, local_at, remote_at, remote_device, detected_at) \
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             remote, local_change, remote_change, local_at, remote_at, remote_device, detected_at, k, ki) \
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)",
         )
         .and_then(|mut s| {
             s.execute(params![
@@ -46,7 +47,8 @@ pub fn store(tx: &Connection, c: &ConflictRecord) -> Result<bool> {
                 millis(&c.local_change),
                 millis(&c.remote_change),
                 c.remote_device,
-                c.detected_at
+                c.detected_at,
+                status_view::shown(&c.key)
             ])
         })
         .or_fault(WHAT)?;

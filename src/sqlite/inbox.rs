@@ -4,6 +4,7 @@
 //! comes fresh from the server, by its note.
 
 use super::fault::OrFault;
+use super::status_view;
 use crate::error::Result;
 use crate::remote::Version;
 use crate::report::Pruned;
@@ -22,8 +23,8 @@ pub fn failed(
 ) -> Result<()> {
     settle(tx, table, pk)?;
     tx.prepare_cached(
-        "insert into tidewater_inbox (tbl, pk, op, change_key, device, status, error, payload, at) \
-         values (?1, ?2, ?3, ?4, ?5, 'failed', ?6, ?7, ?8)",
+        "insert into tidewater_inbox (tbl, pk, op, change_key, device, status, error, payload, at, k, ki) \
+         values (?1, ?2, ?3, ?4, ?5, 'failed', ?6, ?7, ?8, ?9, ?9)",
     )
     .and_then(|mut s| {
         s.execute(params![
@@ -34,7 +35,8 @@ pub fn failed(
             version.device,
             error,
             version.row.as_ref().map(crate::model::Row::to_json),
-            now_ms
+            now_ms,
+            status_view::shown_of(pk)
         ])
     })
     .or_fault(WHAT)?;

@@ -8,6 +8,7 @@ use super::barred::Barred;
 use super::fault::OrFault;
 use super::quote::ident;
 use super::state;
+use super::status_view;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{Table, Token};
 use crate::remote::{Mirror, Tracked};
@@ -23,6 +24,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_tidewater.sql"),
     include_str!("../../migrations/sqlite/0002_operations.sql"),
 ];
+
+/// The migration, from 0, that brought the columns of the view.
+const WITH_VIEW: usize = 1;
 
 /// How long a write waits for the app's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -161,6 +165,11 @@ impl Local {
         for (n, sql) in MIGRATIONS.iter().enumerate().skip(done) {
             tx.execute_batch(sql).or_fault("preparing the file")?;
             state::set(tx, "migration", &(n + 1).to_string())?;
+            if n == WITH_VIEW {
+                status_view::fill(tx)?;
+                let tables: Vec<Table> = load_tables(tx)?.into_iter().map(|k| k.table).collect();
+                status_view::install(tx, &tables)?;
+            }
         }
         Ok(())
     }

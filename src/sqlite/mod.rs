@@ -28,4 +28,5 @@ pub mod quote;
 pub mod request;
 pub mod skip;
 pub mod state;
+pub mod status_view;
 pub mod value;

@@ -5,6 +5,7 @@
 //! clean, the row is fetched by key. An older note always stays: it is the honest one.
 
 use super::fault::OrFault;
+use super::status_view;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, Token};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -63,9 +64,11 @@ pub fn find(conn: &Connection, table: &str, pk: &str) -> Result<Option<i64>> {
 /// Leaves a note; an older one stays.
 pub fn leave(tx: &Connection, table: &str, pk: &str, base: i64) -> Result<()> {
     if find(tx, table, pk)?.is_none() {
-        tx.prepare_cached("insert into tidewater_note (tbl, pk, base) values (?1, ?2, ?3)")
-            .and_then(|mut s| s.execute(params![table, pk, base]))
-            .or_fault(WHAT)?;
+        tx.prepare_cached(
+            "insert into tidewater_note (tbl, pk, base, k, ki) values (?1, ?2, ?3, ?4, ?4)",
+        )
+        .and_then(|mut s| s.execute(params![table, pk, base, status_view::shown_of(pk)]))
+        .or_fault(WHAT)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::fault::OrFault;
 use super::local::Local;
 use super::notes;
 use super::state;
+use super::status_view;
 use crate::error::Result;
 use crate::model::ChangeKey;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -175,8 +176,8 @@ pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<St
         };
         tx.execute(
             "insert into tidewater_conflict (id, tbl, pk, kind, policy, winner, local, local_change, \
-             local_at, detected_at) values (?1, ?2, ?3, 'discarded', 'last_write_wins', 'remote', ?4, \
-             ?5, ?6, ?7)",
+             local_at, detected_at, k, ki) values (?1, ?2, ?3, 'discarded', 'last_write_wins', 'remote', \
+             ?4, ?5, ?6, ?7, ?8, ?8)",
             params![
                 ulid::Ulid::generate().to_string(),
                 table,
@@ -184,7 +185,8 @@ pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<St
                 payload,
                 key,
                 ChangeKey::parse(key).map_or(0, |c| c.millis()),
-                now_ms
+                now_ms,
+                status_view::shown_of(&pk)
             ],
         )
         .or_fault(WHAT)?;

@@ -11,7 +11,7 @@ use crate::sqlite::introspect::{self, Introspection, TrackSettings};
 use crate::sqlite::local::{
     Local, Tx, load_tables, schema_is_known, schema_version, set_heal, store_tables,
 };
-use crate::sqlite::state;
+use crate::sqlite::{state, status_view};
 
 /// What to track, from the configuration; `tables` replaces the configured globs where it is not empty.
 pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
@@ -41,6 +41,7 @@ pub fn install(
     let before: Vec<String> = load_tables(tx)?.into_iter().map(|k| k.table.name).collect();
     let installed = capture::install(tx, &found.tables)?;
     store_tables(tx, &found.tables)?;
+    status_view::install(tx, &found.tables)?;
     for t in &found.tables {
         if !before.contains(&t.name) {
             capture::snapshot_rows(tx, t)?;

@@ -15,7 +15,7 @@ use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::introspect::{self, Introspection};
 use crate::sqlite::local::{Local, Tx, count, load_tables, migrations_sql};
-use crate::sqlite::state;
+use crate::sqlite::{state, status_view};
 use std::path::Path;
 use std::time::Instant;
 
@@ -124,6 +124,8 @@ fn dry_run(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<(St
     }
     let triggers = capture::wanted(local.conn(), &found.tables)?;
     out.extend(triggers.into_iter().map(|t| ("sqlite".to_owned(), t.sql)));
+    let view = status_view::statements(&found.tables);
+    out.extend(view.into_iter().map(|sql| ("sqlite".to_owned(), sql)));
     let remote = connect::dry_run(config, &found.tables);
     out.extend(remote.into_iter().map(|sql| ("postgres".into(), sql)));
     Ok(out)

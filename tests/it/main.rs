@@ -36,6 +36,7 @@ mod service;
 mod sides;
 mod size;
 mod slow;
+mod status_view;
 mod stories;
 mod support;
 mod swaps;
