@@ -32,6 +32,8 @@ create table tidewater_redacted (
 -- tables that are tracked): k as it is, ki for keys that are integers, so that a join can search them.
 alter table tidewater_outbox add column k;
 alter table tidewater_outbox add column ki integer;
+-- What an acknowledgement said beyond having it: same; null for the rest.
+alter table tidewater_outbox add column outcome text;
 alter table tidewater_inbox add column k;
 alter table tidewater_inbox add column ki integer;
 alter table tidewater_note add column k;

@@ -111,8 +111,8 @@ pub(crate) enum Command {
         /// Give up after so many seconds
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         timeout: Option<Duration>,
-        /// Only list what would be sent
-        #[arg(long, hide = true)]
+        /// Only list what would be sent; needs no remote and changes nothing
+        #[arg(long)]
         dry_run: bool,
     },
     /// Health at a glance, or the sync status of one row
@@ -122,30 +122,30 @@ pub(crate) enum Command {
         /// The row's key, one word for each of its columns
         #[arg(requires = "table", allow_negative_numbers = true)]
         key: Vec<String>,
-        /// Show it again and again
-        #[arg(long, hide = true)]
+        /// Show it again every second, until Ctrl-C
+        #[arg(long)]
         watch: bool,
     },
     /// What waits to be sent
     Queue {
         /// Only what failed
-        #[arg(long)]
+        #[arg(long, conflicts_with = "ready")]
         errors: bool,
         /// At most so many items
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
         /// What was received
-        #[arg(long, hide = true)]
+        #[arg(long)]
         inbox: bool,
         /// Only what no waiting time holds back
-        #[arg(long, hide = true)]
+        #[arg(long, conflicts_with = "inbox")]
         ready: bool,
         #[command(subcommand)]
         what: Option<QueueCommand>,
     },
     /// Try failed items again now
     Retry {
-        /// Change keys; without any, all that failed
+        /// Change keys, or beginnings of them; without any, all that failed
         key: Vec<String>,
         /// Ignore the backoff clock
         #[arg(long)]
@@ -153,7 +153,7 @@ pub(crate) enum Command {
     },
     /// Give up failed items; they are kept under conflicts
     Discard {
-        /// Change keys
+        /// Change keys, or beginnings of them
         #[arg(required = true)]
         key: Vec<String>,
         /// Yes, give them up
@@ -190,7 +190,6 @@ pub(crate) enum Command {
         keep: bool,
     },
     /// One row's whole life
-    #[command(hide = true)]
     Explain {
         /// The table
         table: String,
@@ -240,10 +239,9 @@ pub(crate) enum Command {
     Man,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum QueueCommand {
-    /// One item, in full
-    #[command(hide = true)]
+    /// One item, in full, with the row's content
     Show {
         /// Its change key, or a beginning of it
         key: String,
@@ -294,15 +292,6 @@ impl Cli {
             Command::Init {
                 adopt_remote: true, ..
             } => Some("init --adopt-remote"),
-            Command::Now { dry_run: true, .. } => Some("now --dry-run"),
-            Command::Status { watch: true, .. } => Some("status --watch"),
-            Command::Queue { inbox: true, .. } => Some("queue --inbox"),
-            Command::Queue { ready: true, .. } => Some("queue --ready"),
-            Command::Queue {
-                what: Some(QueueCommand::Show { .. }),
-                ..
-            } => Some("queue show"),
-            Command::Explain { .. } => Some("explain"),
             Command::Doctor => Some("doctor"),
             Command::Devices { .. } => Some("devices"),
             Command::Privacy => Some("privacy"),

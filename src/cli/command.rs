@@ -1,8 +1,8 @@
 //! One arm for each command: configuration, operation, output, exit code.
 
-use super::args::{Cli, Command, ConflictsCommand, Global};
+use super::args::{Cli, Command, ConflictsCommand, Global, QueueCommand};
 use super::output::Output;
-use super::{FOUND, INTERRUPTED, demo, manual, notify, progress, render, signal};
+use super::{FOUND, INTERRUPTED, demo, manual, notify, progress, render, signal, watch};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::report::{DryRunReport, ItemResult, ResultsReport, Statement, Time};
@@ -40,6 +40,11 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
     }
     match cli.command {
         Command::Status {
+            table,
+            key,
+            watch: true,
+        } => return foreground(watch::status(&config, table.as_deref(), &key, output)),
+        Command::Status {
             table: Some(table),
             key,
             ..
@@ -47,13 +52,45 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
             let report = ops::row_status(&config, &table, &key)?;
             output.answer(&report, |r, p| render::row_status(r, Time::now(), p));
         }
-        Command::Queue { errors, limit, .. } => {
+        Command::Queue {
+            what: Some(QueueCommand::Show { key }),
+            ..
+        } => {
+            let report = ops::queue_detail(&config, &key)?;
+            output.answer(&report, |r, p| render::queue_detail(r, Time::now(), p));
+        }
+        Command::Queue {
+            errors,
+            limit,
+            inbox,
+            ready,
+            what: None,
+        } => {
             let filter = QueueFilter {
                 errors,
+                ready,
                 limit: limit as usize,
             };
-            let report = ops::queue(&config, &filter)?;
-            output.answer(&report, |r, p| render::queue(r, Time::now(), p));
+            if inbox {
+                let report = ops::inbox(&config, &filter)?;
+                output.answer(&report, |r, p| render::inbox(r, Time::now(), p));
+            } else {
+                let report = ops::queue(&config, &filter)?;
+                output.answer(&report, |r, p| render::queue(r, Time::now(), p));
+            }
+        }
+        Command::Now {
+            push,
+            pull,
+            dry_run: true,
+            ..
+        } => {
+            let report = ops::would_send(&config, push || !pull)?;
+            output.answer(&report, |r, p| render::would_send(r, Time::now(), p));
+        }
+        Command::Explain { table, key } => {
+            let report = ops::explain(&config, &table, &key)?;
+            output.answer(&report, render::explain);
         }
         Command::Pause => output.summary(&ops::pause(&config)?, render::mode),
         Command::Resume => output.summary(&ops::resume(&config)?, render::mode),
@@ -121,13 +158,12 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             push,
             pull,
             timeout,
-            dry_run,
+            dry_run: _,
         } => foreground(async {
             let opts = NowOptions {
                 push,
                 pull,
                 timeout,
-                dry_run,
             };
             let report = ops::now(config, &opts, &*bar).await?;
             output.summary(&report, render::now);

@@ -18,6 +18,7 @@ mod render;
 mod secret;
 mod signal;
 mod style;
+mod watch;
 
 use crate::error::{Code, Error};
 use args::Cli;

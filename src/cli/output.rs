@@ -5,7 +5,7 @@ use super::style::{Paint, clean};
 use crate::error::Error;
 use crate::report::ErrorReport;
 use serde::Serialize;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// The form of the output that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,21 @@ impl Output {
         }
     }
 
+    /// An answer that is given again and again: redrawn in place on a terminal, else one after the other.
+    /// Whether anybody still reads it.
+    pub fn again<T: Serialize>(
+        &self,
+        report: &T,
+        first: bool,
+        render: impl FnOnce(&T, Paint) -> String,
+    ) -> bool {
+        if self.json {
+            return written(&json(report));
+        }
+        let text = render(report, Paint::stdout(self.color));
+        written(&frame(&text, first, std::io::stdout().is_terminal()))
+    }
+
     /// An error; returns the exit code that goes with it.
     pub fn error(&self, e: &Error) -> u8 {
         if self.json {
@@ -84,16 +99,41 @@ pub(super) fn error_text(e: &Error, paint: Paint) -> String {
 
 /// Prints one JSON document.
 pub(crate) fn document<T: Serialize>(report: &T) {
+    stdout(&json(report));
+}
+
+fn json<T: Serialize>(report: &T) -> String {
     // Reports are made of text, numbers and lists: they always have a JSON form.
     let mut text = serde_json::to_string(report).unwrap_or_default();
     text.push('\n');
-    stdout(&text);
+    text
+}
+
+/// One picture of many. On a terminal each line clears its own rest and the last one what is below, so
+/// that nothing flickers.
+fn frame(text: &str, first: bool, terminal: bool) -> String {
+    match (terminal, first) {
+        (true, true) => format!("\u{1b}[2J\u{1b}[H{text}"),
+        (true, false) => {
+            let lines = text.replace('\n', "\u{1b}[K\n");
+            format!("\u{1b}[H{lines}\u{1b}[J")
+        }
+        (false, true) => text.to_owned(),
+        (false, false) => format!("\n{text}"),
+    }
+}
+
+/// Prints to stdout; whether somebody reads it.
+fn written(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// Prints to stdout. Whoever reads may stop reading (`| head`): that is no failure of ours.
 pub(crate) fn stdout(text: &str) {
-    let mut out = std::io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    written(text);
 }
 
 /// Prints to stderr, likewise.
@@ -105,6 +145,17 @@ pub(crate) fn stderr(text: &str) {
 mod tests {
     use super::*;
     use crate::error::Code;
+
+    #[test]
+    fn a_picture_is_redrawn_without_flicker_and_repeated_where_it_is_piped() {
+        assert_eq!(frame("a\n", true, true), "\u{1b}[2J\u{1b}[Ha\n");
+        assert_eq!(
+            frame("a\nb\n", false, true),
+            "\u{1b}[Ha\u{1b}[K\nb\u{1b}[K\n\u{1b}[J"
+        );
+        assert_eq!(frame("a\n", true, false), "a\n");
+        assert_eq!(frame("a\n", false, false), "\na\n");
+    }
 
     #[test]
     fn an_error_says_its_code_table_and_remedy() {

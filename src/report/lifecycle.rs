@@ -15,6 +15,8 @@ pub struct Pruned {
     pub conflicts: u64,
     /// What was logged of tables that are gone.
     pub logged: u64,
+    /// Events of the journal.
+    pub events: u64,
 }
 
 impl Pruned {
@@ -29,6 +31,7 @@ impl Pruned {
         self.applied += more.applied;
         self.conflicts += more.conflicts;
         self.logged += more.logged;
+        self.events += more.events;
     }
 }
 

@@ -5,6 +5,7 @@
 //! may be added, none may change its meaning. Nothing here does I/O, and nothing here can fail.
 
 mod conflicts;
+mod explain;
 mod lifecycle;
 mod progress;
 mod queue;
@@ -13,6 +14,7 @@ mod time;
 
 pub use crate::model::{Row, Value};
 pub use conflicts::{Conflict, ConflictsReport};
+pub use explain::{Event, ExplainReport, QueueDetail, QueueDetailReport};
 pub use lifecycle::{DetachReport, PruneReport, Pruned};
 #[doc(hidden)]
 pub use progress::{NoProgress, Progress};

@@ -60,16 +60,22 @@ pub struct InboxItem {
     pub table: String,
     /// The row's key.
     pub pk: Vec<Value>,
-    /// `upsert` or `delete`.
-    pub op: String,
-    /// `failed` or `applied`.
+    /// `upsert` or `delete`; null where only the key is known by now.
+    pub op: Option<String>,
+    /// `failed`, `pending` (known here, and fetched once the row has no unsent change) or `applied`.
     pub status: String,
-    /// The device that wrote it.
+    /// Always 0: a row that arrived is applied anew with every sync.
+    pub attempts: u32,
+    /// Always null.
+    pub next_attempt_at: Option<Time>,
+    /// The size of the content that waits.
+    pub bytes: u64,
+    /// The device that wrote it; `0` for whoever writes to Postgres directly.
     pub device: Option<String>,
     /// Why it could not be applied.
-    pub error: Option<String>,
-    /// When it came.
-    pub created_at: Time,
+    pub error: Option<ItemError>,
+    /// When it came; null where that was not recorded.
+    pub created_at: Option<Time>,
 }
 
 /// `queue --inbox`.

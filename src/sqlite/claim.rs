@@ -6,6 +6,7 @@
 
 use super::app_row;
 use super::fault::OrFault;
+use super::journal::{self, Detail, Kind, Place};
 use super::local::{Local, check_schema, load_tables, stopped};
 use super::notes;
 use super::state;
@@ -194,14 +195,28 @@ fn enter(
     } else {
         (None, None, None)
     };
-    let waiting: Option<i64> = tx
+    let place = Place::Row(&table.name, &pk);
+    if too_large {
+        let detail = Detail {
+            code: code.map(str::to_owned),
+            message: message.clone(),
+            ..Detail::default()
+        };
+        let change = Some(change.as_str());
+        journal::record(tx, limits.now_ms, Kind::Parked, place, change, &detail)?;
+    }
+    let waiting: Option<(i64, String)> = tx
         .prepare_cached(
-            "select id from tidewater_outbox where tbl = ?1 and pk = ?2 \
+            "select id, change_key from tidewater_outbox where tbl = ?1 and pk = ?2 \
              and status in ('pending', 'failed') order by id desc limit 1",
         )
-        .and_then(|mut s| s.query_row([&table.name, &pk], |r| r.get(0)).optional())
+        .and_then(|mut s| {
+            s.query_row([&table.name, &pk], |r| Ok((r.get(0)?, r.get(1)?)))
+                .optional()
+        })
         .or_fault(WHAT)?;
-    if let Some(id) = waiting {
+    if let Some((id, former)) = waiting {
+        journal::folded(tx, limits.now_ms, place, &former, change.as_str())?;
         // Folds into the entry that waits or is parked: its place, base and history stay, and it is
         // tried again. This is how the user's fix heals a parked row.
         tx.prepare_cached(

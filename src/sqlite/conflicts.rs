@@ -2,6 +2,7 @@
 
 use super::app_row;
 use super::fault::OrFault;
+use super::journal::{self, Detail, Kind, Place};
 use super::local::{Local, check_schema, load_tables};
 use super::status_view;
 use crate::error::{Code, Error, Result};
@@ -111,7 +112,7 @@ pub fn original(conn: &Connection, id: &str) -> Result<Option<Original>> {
 
 /// Writes the preserved original back as a new local edit: with the guard down, so that capture sees it
 /// like any edit of the app. Marks the conflict as seen.
-pub fn restore(local: &mut Local, id: &str) -> Result<()> {
+pub fn restore(local: &mut Local, id: &str, now_ms: i64) -> Result<()> {
     let tx = local.begin()?;
     check_schema(&tx)?;
     let original = original(&tx, id)?.ok_or_else(|| {
@@ -137,6 +138,13 @@ pub fn restore(local: &mut Local, id: &str) -> Result<()> {
         None => app_row::delete(&tx, &known.table, &original.key).map(|_| ()),
     }
     .or_fault("restoring the original")?;
+    let detail = Detail {
+        conflict: Some(id.to_owned()),
+        ..Detail::default()
+    };
+    let pk = original.key.encode();
+    let place = Place::Row(&original.table, &pk);
+    journal::record(&tx, now_ms, Kind::Restored, place, None, &detail)?;
     tx.execute("update tidewater_conflict set seen = 1 where id = ?1", [id])
         .or_fault(WHAT)?;
     tx.commit().or_fault(WHAT)?;

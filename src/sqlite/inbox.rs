@@ -4,6 +4,7 @@
 //! comes fresh from the server, by its note.
 
 use super::fault::OrFault;
+use super::journal::{self, Detail, Kind, Place};
 use super::status_view;
 use crate::error::Result;
 use crate::remote::Version;
@@ -21,6 +22,24 @@ pub fn failed(
     error: &str,
     now_ms: i64,
 ) -> Result<()> {
+    let told: bool = tx
+        .prepare_cached(
+            "select exists (select 1 from tidewater_inbox where tbl = ?1 and pk = ?2 \
+             and status = 'failed' and change_key is ?3 and error is ?4)",
+        )
+        .and_then(|mut s| s.query_row(params![table, pk, version.change, error], |r| r.get(0)))
+        .or_fault(WHAT)?;
+    if !told {
+        // It is tried at every pull, and told once.
+        let detail = Detail {
+            code: Some("SYNC-005".to_owned()),
+            message: Some(error.to_owned()),
+            device: Some(version.device.clone()),
+            ..Detail::default()
+        };
+        let (place, change) = (Place::Row(table, pk), Some(version.change.as_str()));
+        journal::record(tx, now_ms, Kind::NotApplied, place, change, &detail)?;
+    }
     settle(tx, table, pk)?;
     tx.prepare_cached(
         "insert into tidewater_inbox (tbl, pk, op, change_key, device, status, error, payload, at, k, ki) \
@@ -110,7 +129,7 @@ pub fn applied(
 /// Everything older goes, ms since 1970.
 #[derive(Debug, Clone, Copy)]
 pub struct Cutoffs {
-    /// Of acknowledged entries and of the history of applied rows.
+    /// Of acknowledged entries, of the history of applied rows and of the journal.
     pub synced: i64,
     /// Of conflicts that somebody acknowledged.
     pub conflicts: i64,
@@ -119,7 +138,7 @@ pub struct Cutoffs {
 }
 
 /// Table, and which of its rows are older than `?1`: in the order of the fields of [`Pruned`].
-const OLD: [(&str, &str); 4] = [
+const OLD: [(&str, &str); 5] = [
     ("tidewater_outbox", "status = 'synced' and synced_at < ?1"),
     ("tidewater_inbox", "status = 'applied' and at < ?1"),
     ("tidewater_conflict", "seen = 1 and detected_at < ?1"),
@@ -127,6 +146,7 @@ const OLD: [(&str, &str); 4] = [
         "tidewater_log",
         "tbl not in (select name from tidewater_table) and at < ?1",
     ),
+    ("tidewater_event", "at < ?1"),
 ];
 
 fn each(
@@ -139,16 +159,18 @@ fn each(
         cutoffs.synced,
         cutoffs.conflicts,
         cutoffs.gone,
+        cutoffs.synced,
     ];
     for (i, (table, old)) in OLD.iter().enumerate() {
         n[i] = count(table, old, limits[i]).or_fault("applying the retention")?;
     }
-    let [synced, applied, conflicts, logged] = n;
+    let [synced, applied, conflicts, logged, events] = n;
     Ok(Pruned {
         synced,
         applied,
         conflicts,
         logged,
+        events,
     })
 }
 

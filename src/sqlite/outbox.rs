@@ -7,6 +7,7 @@
 use super::fault::OrFault;
 use super::local::{Local, load_tables};
 use super::notes;
+use super::refusal::refuse;
 use super::state;
 use crate::error::{Code, Error, Result};
 use crate::model::{ChangeKey, Key, Op, Policy, Row};
@@ -15,9 +16,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
 const WHAT: &str = "working the outbox";
-
-/// What is put off through no fault of its own waits as long as after so many attempts.
-const UNCOUNTED: u32 = 4;
 
 /// Caps of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -337,10 +335,13 @@ pub fn acknowledge(
                 };
                 tx.prepare_cached(
                     "update tidewater_outbox set status = 'synced', payload = null, batch = null, \
-                     synced_at = ?2, error_code = ?3, sqlstate = null, error = ?4, remedy = ?5 \
-                     where id = ?1",
+                     synced_at = ?2, error_code = ?3, sqlstate = null, error = ?4, remedy = ?5, \
+                     outcome = ?6 where id = ?1",
                 )
-                .and_then(|mut s| s.execute(params![entry.id, retry.now_ms, lost, why, remedy]))
+                .and_then(|mut s| {
+                    let same = (*outcome == Outcome::Same).then_some("same");
+                    s.execute(params![entry.id, retry.now_ms, lost, why, remedy, same])
+                })
                 .or_fault(WHAT)?;
                 if *outcome == Outcome::Lost {
                     result.lost += 1;
@@ -370,11 +371,11 @@ pub fn acknowledge(
 }
 
 /// An entry that is uploading.
-struct Entry {
-    id: i64,
-    attempts: u32,
-    base: i64,
-    known: bool,
+pub(super) struct Entry {
+    pub id: i64,
+    pub attempts: u32,
+    pub base: i64,
+    pub known: bool,
 }
 
 /// The entries of a batch by their change keys.
@@ -396,87 +397,4 @@ fn entries_of(tx: &Connection, seq: i64) -> Result<HashMap<String, Entry>> {
     })
     .and_then(Iterator::collect)
     .or_fault(WHAT)
-}
-
-/// A refused entry: folds into a newer one of its row, waits, or is parked.
-fn refuse(
-    tx: &Connection,
-    entry: &Entry,
-    item: &Item,
-    refusal: &Refusal,
-    counts: bool,
-    retry: &Retry<'_>,
-    result: &mut Acknowledged,
-) -> Result<()> {
-    let pk = item.key.encode();
-    let &Entry {
-        id,
-        attempts,
-        base,
-        known,
-    } = entry;
-    let newer: Option<i64> = tx
-        .query_row(
-            // A newer one may be parked before it was ever sent, for its size.
-            "select id from tidewater_outbox where tbl = ?1 and pk = ?2 \
-             and status in ('pending', 'failed') limit 1",
-            [&item.table, &pk],
-            |r| r.get(0),
-        )
-        .optional()
-        .or_fault(WHAT)?;
-    if let Some(newer) = newer {
-        tx.execute("delete from tidewater_outbox where id = ?1", [id])
-            .or_fault(WHAT)?;
-        // The place of the older one, freed just now, is the newer one's.
-        tx.execute(
-            "update tidewater_outbox set id = ?2, base = ?3, known = ?4 where id = ?1",
-            params![newer, id, base, known],
-        )
-        .or_fault(WHAT)?;
-        return Ok(());
-    }
-    let tried = attempts + 1;
-    let attempts = if counts { tried } else { attempts };
-    let again = refusal.later && attempts < retry.max_attempts;
-    let (code, remedy) = if refusal.sqlstate == "57014" {
-        (
-            "SYNC-004",
-            "look for a slow trigger on the server, or raise [remote] statement_timeout_seconds, then \
-             `tidewater retry`",
-        )
-    } else if refusal.later {
-        (
-            "SYNC-004",
-            "correct the row or what it refers to, then `tidewater retry`",
-        )
-    } else {
-        (
-            "SYNC-005",
-            "correct the row in the app, or the constraint on the server and then `tidewater retry`",
-        )
-    };
-    let next =
-        again.then(|| retry.now_ms + (retry.delay_ms)(if counts { tried } else { UNCOUNTED }));
-    tx.execute(
-        "update tidewater_outbox set status = ?2, batch = null, attempts = ?3, next_attempt_at = ?4, \
-         error_code = ?5, sqlstate = ?6, error = ?7, remedy = ?8 where id = ?1",
-        params![
-            id,
-            if again { "pending" } else { "failed" },
-            attempts,
-            next,
-            code,
-            refusal.sqlstate,
-            refusal.message,
-            remedy
-        ],
-    )
-    .or_fault(WHAT)?;
-    if again {
-        result.later += 1;
-    } else {
-        result.failed.push((item.table.clone(), code));
-    }
-    Ok(())
 }

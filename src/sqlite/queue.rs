@@ -4,6 +4,7 @@
 //! `discard` is the only way in which a queued change is ever dropped, and it keeps what it drops.
 
 use super::fault::OrFault;
+use super::journal::{self, Detail, Kind, Place};
 use super::local::Local;
 use super::notes;
 use super::state;
@@ -90,18 +91,6 @@ pub fn log_waits(conn: &Connection) -> Result<bool> {
     .or_fault(WHAT)
 }
 
-/// The change keys of all failed entries.
-pub fn failed_keys(conn: &Connection) -> Result<Vec<String>> {
-    let mut s = conn
-        .prepare_cached(
-            "select change_key from tidewater_outbox where status = 'failed' order by id",
-        )
-        .or_fault(WHAT)?;
-    s.query_map([], |r| r.get(0))
-        .and_then(Iterator::collect)
-        .or_fault(WHAT)
-}
-
 /// The change keys of failed entries that nobody has touched since `before` (ms since 1970): a row that
 /// the app edited later folded into its entry, and counts from that edit.
 pub fn failed_before(conn: &Connection, before: i64) -> Result<Vec<String>> {
@@ -117,10 +106,24 @@ pub fn failed_before(conn: &Connection, before: i64) -> Result<Vec<String>> {
 }
 
 /// Failed entries go back to pending; `keys` empty means all. Returns their ids.
-pub fn retry_failed(local: &mut Local, keys: &[String], force: bool) -> Result<Vec<i64>> {
+pub fn retry_failed(
+    local: &mut Local,
+    keys: &[String],
+    force: bool,
+    now_ms: i64,
+) -> Result<Vec<i64>> {
     let tx = local.begin()?;
     let ids = select_failed(&tx, keys, force)?;
     for id in &ids {
+        let (table, pk, change): (String, String, String) = tx
+            .query_row(
+                "select tbl, pk, change_key from tidewater_outbox where id = ?1",
+                [id],
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+            )
+            .or_fault(WHAT)?;
+        let (place, told) = (Place::Row(&table, &pk), Detail::default());
+        journal::record(&tx, now_ms, Kind::Retried, place, Some(&change), &told)?;
         tx.execute(
             "update tidewater_outbox set status = 'pending', attempts = 0, next_attempt_at = null \
              where id = ?1",
@@ -202,8 +205,9 @@ pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<St
 
 /// Takes a new identity (SYNC-008): the chain starts anew, batches dissolve, what was not sent is
 /// kept with its keys and bases and marked as carried over. Cursor and notes stay: they are honest.
-pub fn take_new_identity(local: &mut Local) -> Result<String> {
+pub fn take_new_identity(local: &mut Local, now_ms: i64) -> Result<String> {
     let tx = local.begin()?;
+    let former = state::device_id(&tx)?;
     let id = ulid::Ulid::generate().to_string();
     state::change_id(&tx, &id)?;
     state::set_number(&tx, "push_seq", 0)?;
@@ -226,6 +230,13 @@ pub fn take_new_identity(local: &mut Local) -> Result<String> {
     )
     .or_fault(WHAT)?;
     state::bump_epoch(&tx)?;
+    let told = Detail {
+        code: Some("SYNC-008".to_owned()),
+        message: Some(format!("this file was copied or restored; it was {former}")),
+        device: Some(id.clone()),
+        ..Detail::default()
+    };
+    journal::record(&tx, now_ms, Kind::NewIdentity, Place::Device, None, &told)?;
     tx.commit().or_fault(WHAT)?;
     Ok(id)
 }

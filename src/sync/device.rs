@@ -8,6 +8,7 @@ use crate::remote::{Head, Hello, Remote, Tracked};
 use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
+use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
 use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
@@ -253,7 +254,7 @@ impl<R: Remote> Device<R> {
     /// This file was copied or restored (SYNC-008): take a new identity and keep what was not sent.
     pub async fn take_new_identity(&mut self) -> Result<()> {
         let former = self.id()?;
-        let id = queue::take_new_identity(&mut self.local)?;
+        let id = queue::take_new_identity(&mut self.local, now_ms())?;
         tracing::warn!(
             code = Code::FileCopied.as_str(),
             former,
@@ -293,7 +294,18 @@ impl<R: Remote> Device<R> {
         if state::problems_are(conn, &problems)? {
             return Ok(());
         }
+        let back = Code::RemoteWentBack.as_str();
+        let went_back = last.filter(|e| e.code == Code::RemoteWentBack);
+        let told = state::get(conn, "problems")?.is_some_and(|t| t.contains(back));
         let tx = self.local.begin()?;
+        if let Some(e) = went_back.filter(|_| !told) {
+            let detail = Detail {
+                code: Some(back.to_owned()),
+                message: Some(e.message.clone()),
+                ..Detail::default()
+            };
+            journal::record(&tx, now_ms(), Kind::WentBack, Place::Device, None, &detail)?;
+        }
         state::set_problems(&tx, &problems)?;
         tx.commit().or_fault("storing problems")
     }

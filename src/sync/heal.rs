@@ -3,11 +3,13 @@
 //! A migration that rebuilds a table drops the triggers with it and nothing is logged meanwhile. From
 //! then until the table was compared with the remote, all its keys count as dirty.
 
+use super::device::now_ms;
 use crate::config::Config;
 use crate::error::Result;
 use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::introspect::{self, Introspection, TrackSettings};
+use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::{
     Local, Tx, load_tables, schema_is_known, schema_version, set_heal, store_tables,
 };
@@ -54,6 +56,19 @@ pub fn install(
         .collect();
     for t in &bare {
         set_heal(tx, t, true)?;
+        let told = Detail {
+            code: Some("SYNC-009".to_owned()),
+            message: Some("its triggers were missing; the table is compared".to_owned()),
+            ..Detail::default()
+        };
+        journal::record(
+            tx,
+            now_ms(),
+            Kind::CaptureHealed,
+            Place::Table(t),
+            None,
+            &told,
+        )?;
     }
     for warning in installed.warnings {
         tracing::warn!("{warning}");

@@ -15,6 +15,7 @@ mod device;
 mod heal;
 mod init;
 mod lock;
+mod look;
 mod now;
 mod observer;
 pub mod ops;

@@ -7,20 +7,22 @@ use super::device::now_ms;
 use super::observer::Observer;
 use super::{connect, init as initialise, lock, now as syncing, service};
 use crate::config::{Config, Env};
-use crate::error::{Code, Error, Result};
-use crate::model::Key;
+use crate::error::{Code, Result};
 use crate::remote::Remote;
 use crate::report::{
     Circuit, ConflictsReport, DetachReport, InitReport, ItemResult, Mode, ModeReport, NoProgress,
-    NowReport, Progress, PruneReport, QueueItem, QueueReport, RemoteStatus, ResultsReport,
-    RowStatus, Service, StatusReport, Time, VerifyReport,
+    NowReport, Progress, PruneReport, QueueItem, RemoteStatus, ResultsReport, Service,
+    StatusReport, Time, VerifyReport,
 };
 use crate::sqlite::inspect::{self, Which};
+use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::Local;
-use crate::sqlite::{conflicts as conflict_table, queue, state};
+use crate::sqlite::{conflicts as conflict_table, queue as outbox, state};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+
+pub use super::look::{QueueFilter, explain, inbox, queue, queue_detail, row_status, would_send};
 
 /// What `init` was asked for.
 #[derive(Debug, Clone, Default)]
@@ -49,17 +51,6 @@ pub struct NowOptions {
     pub pull: bool,
     /// Give up after so long.
     pub timeout: Option<Duration>,
-    /// Only list what would be sent.
-    pub dry_run: bool,
-}
-
-/// What `queue` was asked for.
-#[derive(Debug, Clone)]
-pub struct QueueFilter {
-    /// Only failed items.
-    pub errors: bool,
-    /// At most so many.
-    pub limit: usize,
 }
 
 /// How long `status` waits for the remote.
@@ -166,31 +157,20 @@ async fn glance(config: &Config, id: &str, offset: i64) -> RemoteStatus {
     out
 }
 
-/// `status TABLE KEY...`.
-pub fn row_status(config: &Config, table: &str, key: &[String]) -> Result<RowStatus> {
-    let local = open(config)?;
-    let key: Key = inspect::parse_key(local.conn(), table, key)?;
-    inspect::row_status(local.conn(), table, &key)
-}
-
-/// `queue`.
-pub fn queue(config: &Config, filter: &QueueFilter) -> Result<QueueReport> {
-    let local = open(config)?;
-    let which = if filter.errors {
-        Which::Errors
-    } else {
-        Which::All
-    };
-    inspect::queue(local.conn(), which, filter.limit, Time::now())
-}
-
-/// What became of entries, by their change keys; an entry that is gone was folded or discarded.
-fn results(local: &Local, keys: &[String]) -> Result<ResultsReport> {
+/// What became of entries, by the change keys that were asked for and their rows. An entry that is gone
+/// was taken up by a later change of its row, and that one's fate is the answer.
+fn results(local: &Local, asked: &[QueueItem]) -> Result<ResultsReport> {
     let mut report = ResultsReport::default();
-    for key in keys {
-        if let Some(item) = inspect::queue_item(local.conn(), key)? {
-            report.results.push(result_of(item));
-        }
+    for item in asked {
+        // Gone without a successor, its row's change waits in the key log.
+        let found = inspect::item_of_row(local.conn(), item)?;
+        let mut result = result_of(found.unwrap_or_else(|| QueueItem {
+            status: "pending".to_owned(),
+            error: None,
+            ..item.clone()
+        }));
+        result.key = item.key.clone().unwrap_or_default();
+        report.results.push(result);
     }
     Ok(report)
 }
@@ -210,31 +190,40 @@ pub(super) fn result_of(item: QueueItem) -> ItemResult {
     }
 }
 
-/// The keys that were named, which must exist in the queue as failed; without any, all failed ones.
-fn failed_keys(local: &Local, keys: &[String]) -> Result<Vec<String>> {
+/// The items that were named by their keys or beginnings of them; without any, all that failed, and
+/// with `waiting_too` those that wait for a later attempt.
+fn chosen(local: &Local, keys: &[String], waiting_too: bool) -> Result<Vec<QueueItem>> {
+    let conn = local.conn();
     if keys.is_empty() {
-        return queue::failed_keys(local.conn());
+        let which = if waiting_too {
+            Which::Refused
+        } else {
+            Which::Errors
+        };
+        return Ok(inspect::queue(conn, which, usize::MAX, Time::now())?.items);
     }
+    let mut items: Vec<QueueItem> = Vec::new();
     for key in keys {
-        if inspect::queue_item(local.conn(), key)?.is_none() {
-            return Err(Error::new(
-                Code::Configuration,
-                format!("there is no item {key} in the queue"),
-                "list failed items with `tidewater queue --errors`",
-            ));
+        let key = inspect::change_key(conn, key)?;
+        if items.iter().all(|i| i.key.as_ref() != Some(&key)) {
+            items.extend(inspect::queue_item(conn, &key)?);
         }
     }
-    Ok(keys.to_vec())
+    Ok(items)
+}
+
+fn keys_of(items: &[QueueItem]) -> Vec<String> {
+    items.iter().filter_map(|i| i.key.clone()).collect()
 }
 
 /// `retry`; without keys, all failed items.
 pub async fn retry(config: &Config, keys: &[String], force: bool) -> Result<ResultsReport> {
     let mut local = open(config)?;
-    let keys = failed_keys(&local, keys)?;
-    if keys.is_empty() {
+    let items = chosen(&local, keys, force)?;
+    if items.is_empty() {
         return Ok(ResultsReport::default());
     }
-    queue::retry_failed(&mut local, &keys, force)?;
+    outbox::retry_failed(&mut local, &keys_of(&items), force, now_ms())?;
     match syncing::now(config, &NowOptions::default(), force, &NoProgress).await {
         Ok(_) => {}
         // The items wait and are tried as soon as the remote is there.
@@ -243,15 +232,15 @@ pub async fn retry(config: &Config, keys: &[String], force: bool) -> Result<Resu
         }
         Err(e) => return Err(e),
     }
-    results(&local, &keys)
+    results(&local, &items)
 }
 
 /// `discard`.
 pub async fn discard(config: &Config, keys: &[String]) -> Result<ResultsReport> {
     let mut local = open(config)?;
-    let keys = failed_keys(&local, keys)?;
-    let mut report = results(&local, &keys)?;
-    let done = queue::discard(&mut local, &keys, now_ms())?;
+    let items = chosen(&local, keys, false)?;
+    let mut report = results(&local, &items)?;
+    let done = outbox::discard(&mut local, &keys_of(&items), now_ms())?;
     for r in &mut report.results {
         if done.contains(&r.key) {
             r.outcome = "discarded".into();
@@ -279,6 +268,10 @@ pub async fn discard(config: &Config, keys: &[String]) -> Result<ResultsReport> 
 fn set_paused(config: &Config, paused: bool) -> Result<ModeReport> {
     let mut local = open(config)?;
     let tx = local.begin()?;
+    if state::paused(&tx)? != paused {
+        let kind = if paused { Kind::Paused } else { Kind::Resumed };
+        journal::record(&tx, now_ms(), kind, Place::Device, None, &Detail::default())?;
+    }
     state::set(&tx, "paused", if paused { "1" } else { "0" })?;
     tx.commit()
         .map_err(|e| crate::sqlite::fault::fault(e, "storing the mode"))?;
@@ -315,7 +308,7 @@ pub fn conflict(config: &Config, id: &str) -> Result<ConflictsReport> {
 pub fn restore(config: &Config, id: &str) -> Result<ConflictsReport> {
     let mut local = open(config)?;
     let id = inspect::conflict(local.conn(), id)?.id;
-    conflict_table::restore(&mut local, &id)?;
+    conflict_table::restore(&mut local, &id, now_ms())?;
     conflict(config, &id)
 }
 

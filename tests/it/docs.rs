@@ -161,9 +161,7 @@ fn what_is_said_to_be_missing_is_refused_by_name() {
         let mut words: Vec<&str> = name.split_whitespace().collect();
         // What the grammar asks for before the command itself is looked at.
         words.extend(match name {
-            "explain" => &["t", "1"][..],
-            "completions" => &["bash"],
-            "queue show" => &["01J"],
+            "completions" => &["bash"][..],
             _ => &[],
         });
         let refused = tidewater(folder.path(), &words).expect_code(2);

@@ -22,22 +22,21 @@ fn what_is_not_built_yet_is_refused_by_name() {
     for (words, name) in [
         ("doctor", "doctor"),
         ("doctor --json", "doctor"),
-        ("explain messages m1", "explain"),
         ("devices retire X", "devices"),
         ("privacy", "privacy"),
         ("provision --dry-run", "provision"),
         ("init --adopt-remote", "init --adopt-remote"),
-        ("now --dry-run", "now --dry-run"),
-        ("status --watch", "status --watch"),
-        ("queue --inbox", "queue --inbox"),
-        ("queue --ready", "queue --ready"),
-        ("queue show 01J", "queue show"),
     ] {
         assert_eq!(parse(words).expect(words).unbuilt(), Some(name), "{words}");
     }
     for words in [
         "status",
         "queue --errors --limit 3",
+        "queue --inbox --errors",
+        "queue show 01J",
+        "explain votes -7 x",
+        "status votes 1 --watch",
+        "now --dry-run",
         "init --dry-run",
         "conflicts",
         "demo --keep",
@@ -79,6 +78,8 @@ fn words_fall_into_their_places() {
         "now --timeout 0",
         "now --timeout x",
         "queue --limit 0",
+        "queue --errors --ready",
+        "explain votes",
         "conflicts ack",
         "conflicts ack A --all",
         "-q -v status",

@@ -23,6 +23,7 @@ pub(crate) fn prune(r: &PruneReport, paint: Paint) -> String {
             "logged key of a gone table",
             "logged keys of gone tables",
         ),
+        (r.removed.events, "event", "events"),
     ]
     .into_iter()
     .filter(|(n, ..)| *n > 0)

@@ -4,6 +4,7 @@
 //! out of a database passes through `style::clean` or `style::value` first.
 
 mod conflicts;
+mod explain;
 mod layout;
 mod lifecycle;
 mod queue;
@@ -11,7 +12,8 @@ mod status;
 mod sync;
 
 pub(crate) use conflicts::{acknowledged, conflict, conflicts, restored};
+pub(crate) use explain::{explain, queue_detail};
 pub(crate) use lifecycle::{detach, prune};
-pub(crate) use queue::{queue, results};
+pub(crate) use queue::{inbox, queue, results, would_send};
 pub(crate) use status::{mode, row_status, status};
 pub(crate) use sync::{dry_run, init, now, verify};

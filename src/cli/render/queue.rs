@@ -2,7 +2,10 @@
 
 use super::layout::{Fit, Grid, Tone, paragraph};
 use crate::cli::style::{self, Paint, age, clean, coarse, number, plural};
-use crate::report::{ItemError, QueueItem, QueueReport, ResultsReport, Time};
+use crate::report::{InboxReport, ItemError, QueueItem, QueueReport, ResultsReport, Time};
+
+/// Items of a dry run that people are shown.
+const WOULD_SEND_SHOWN: usize = 50;
 
 pub(crate) fn queue(r: &QueueReport, now: Time, paint: Paint) -> String {
     if r.items.is_empty() {
@@ -50,14 +53,83 @@ pub(crate) fn queue(r: &QueueReport, now: Time, paint: Paint) -> String {
         grid.note(&notes);
     }
     let mut out = grid.text();
-    let shown = r.items.len() as u64;
-    if r.total > shown {
-        out.push_str(&format!(
-            "\n  {} of {} shown; `--limit` shows more\n",
-            number(shown),
-            number(r.total)
-        ));
+    out.push_str(&rest(
+        r.items.len() as u64,
+        r.total,
+        "; `--limit` shows more",
+    ));
+    out
+}
+
+fn rest(shown: u64, total: u64, how: &str) -> String {
+    if total <= shown {
+        return String::new();
     }
+    format!("\n  {} of {} shown{how}\n", number(shown), number(total))
+}
+
+/// `now --dry-run`.
+pub(crate) fn would_send(r: &QueueReport, now: Time, paint: Paint) -> String {
+    if r.items.is_empty() {
+        return "nothing would be sent\n".to_owned();
+    }
+    let mut first = r.clone();
+    first.items.truncate(WOULD_SEND_SHOWN);
+    first.total = first.items.len() as u64;
+    let mut out = queue(&first, now, paint);
+    out.push_str(&rest(first.total, r.total, "; `--json` lists more"));
+    out.push_str(&format!(
+        "\n  {} would be sent\n",
+        plural(r.total, "change", "changes")
+    ));
+    out
+}
+
+pub(crate) fn inbox(r: &InboxReport, now: Time, paint: Paint) -> String {
+    if r.items.is_empty() {
+        return format!("{}: nothing was received\n", paint.good("empty"));
+    }
+    let mut grid = Grid::new(
+        paint,
+        &[
+            ("change", Fit::Whole),
+            ("table", Fit::Text),
+            ("key", Fit::Text),
+            ("op", Fit::Whole),
+            ("status", Fit::Whole),
+            ("age", Fit::Whole),
+        ],
+    );
+    for item in &r.items {
+        let tone = match item.status.as_str() {
+            "failed" => Tone::Bad,
+            "applied" => Tone::Dim,
+            _ => Tone::Warn,
+        };
+        let unknown = || "–".to_owned();
+        grid.row(vec![
+            (item.key.as_deref().map_or_else(unknown, clean), Tone::Plain),
+            (clean(&item.table), Tone::Plain),
+            (style::key(&item.pk), Tone::Plain),
+            (item.op.as_deref().map_or_else(unknown, clean), Tone::Plain),
+            (clean(&item.status), tone),
+            (
+                item.created_at
+                    .map_or_else(unknown, |at| short_age(at, now)),
+                Tone::Dim,
+            ),
+        ]);
+        if let Some(e) = &item.error {
+            let note = error(e, paint);
+            grid.note(&note);
+        }
+    }
+    let mut out = grid.text();
+    out.push_str(&rest(
+        r.items.len() as u64,
+        r.total,
+        "; `--limit` shows more",
+    ));
     out
 }
 

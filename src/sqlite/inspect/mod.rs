@@ -7,11 +7,13 @@
 //! SYNC-013 where a person named something that is not there.
 
 mod conflicts;
+mod explain;
 mod queue;
 mod row;
 
 pub use conflicts::{CONFLICTS_MAX, conflict, conflicts, mark_seen};
-pub use queue::{Which, inbox, queue, queue_item};
+pub use explain::{change_key, explain, queue_detail};
+pub use queue::{Which, inbox, item_of_row, queue, queue_item};
 pub use row::{parse_key, row_status};
 
 use super::fault::OrFault;

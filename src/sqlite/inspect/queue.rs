@@ -1,8 +1,8 @@
 //! The outbox and the inbox as lists.
 
 use super::{Spec, count, key_values, limit_of, log_keys, time};
-use crate::error::Result;
-use crate::model::Value;
+use crate::error::{Code, Result};
+use crate::model::{Key, Value};
 use crate::report::{InboxItem, InboxReport, ItemError, QueueItem, QueueReport, Time};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::value;
@@ -21,6 +21,10 @@ pub enum Which {
     Errors,
     /// What waits and is not held back.
     Ready,
+    /// What failed, and what waits for a later attempt.
+    Refused,
+    /// What a sync would send: what is ready, and the batch whose outcome is not known.
+    Sendable,
 }
 
 /// The outbox in its order, then what is captured and not claimed yet, folded by key. Acknowledged
@@ -31,6 +35,14 @@ pub fn queue(conn: &Connection, which: Which, limit: usize, now: Time) -> Result
         Which::All => "status in ('pending', 'uploading', 'failed') and ?1 is not null",
         Which::Errors => "status = 'failed' and ?1 is not null",
         Which::Ready => "status = 'pending' and (next_attempt_at is null or next_attempt_at <= ?1)",
+        Which::Refused => {
+            "(status = 'failed' or (status = 'pending' and next_attempt_at is not null)) \
+             and ?1 is not null"
+        }
+        Which::Sendable => {
+            "(status = 'uploading' or (status = 'pending' \
+             and (next_attempt_at is null or next_attempt_at <= ?1)))"
+        }
     };
     let mut total = conn
         .query_row(
@@ -48,7 +60,7 @@ pub fn queue(conn: &Connection, which: Which, limit: usize, now: Time) -> Result
         .query_map([now.ms(), limit_of(limit)], item)
         .or_fault(what)?;
     let mut items = rows.collect::<rusqlite::Result<Vec<_>>>().or_fault(what)?;
-    if which != Which::Errors {
+    if !matches!(which, Which::Errors | Which::Refused) {
         total += unclaimed(conn, limit.saturating_sub(items.len()), &mut items)?;
     }
     Ok(QueueReport { items, total })
@@ -67,34 +79,80 @@ pub fn queue_item(conn: &Connection, change_key: &str) -> Result<Option<QueueIte
     .or_fault("reading the outbox")
 }
 
-/// Downloaded rows, those that could not be applied first, then the newest.
-pub fn inbox(conn: &Connection, limit: usize) -> Result<InboxReport> {
+/// An item of a row by its change key; where that is gone, the row's newest one, an open one before
+/// those that are acknowledged.
+pub fn item_of_row(conn: &Connection, of: &QueueItem) -> Result<Option<QueueItem>> {
+    conn.query_row(
+        &format!(
+            "select {ITEM} from tidewater_outbox where tbl = ?1 and pk = ?2 \
+             order by change_key = ?3 desc, status = 'synced', id desc limit 1"
+        ),
+        rusqlite::params![of.table, Key(of.pk.clone()).encode(), of.key],
+        item,
+    )
+    .optional()
+    .or_fault("reading the outbox")
+}
+
+/// Downloaded rows: those that could not be applied, those that are known and wait to be fetched, then
+/// the newest that were applied. `errors`: only the first.
+pub fn inbox(conn: &Connection, errors: bool, limit: usize) -> Result<InboxReport> {
     let what = "reading the inbox";
+    let rest = if errors {
+        ""
+    } else {
+        " union all select 2, 0, null, n.tbl, n.pk, null, 'pending', null, null, 0, null \
+         from tidewater_note n where not exists (select 1 \
+         from tidewater_inbox f where f.tbl = n.tbl and f.pk = n.pk and f.status = 'failed') \
+         union all select 3, id, change_key, tbl, pk, op, status, device, error, \
+         coalesce(length(payload), 0), at from tidewater_inbox where status = 'applied'"
+    };
+    let all = format!(
+        "select 1 as part, id, change_key, tbl, pk, op, status, device, error, \
+         coalesce(length(payload), 0) as bytes, at from tidewater_inbox where status = 'failed'{rest}"
+    );
     let total = conn
-        .query_row("select count(*) from tidewater_inbox", [], |r| count(r, 0))
+        .query_row(&format!("select count(*) from ({all})"), [], |r| {
+            count(r, 0)
+        })
         .or_fault(what)?;
     let mut statement = conn
-        .prepare(
-            "select change_key, tbl, pk, op, status, device, error, at from tidewater_inbox
-             order by status = 'failed' desc, id desc limit ?1",
-        )
+        .prepare(&format!(
+            "select change_key, tbl, pk, op, status, device, error, bytes, at from ({all}) \
+             order by part, id desc limit ?1"
+        ))
         .or_fault(what)?;
     let rows = statement
         .query_map([limit_of(limit)], |r| {
+            let message: Option<String> = r.get(6)?;
             Ok(InboxItem {
-                key: r.get(0)?,
+                key: r.get::<_, Option<String>>(0)?.filter(|k| !k.is_empty()),
                 table: r.get(1)?,
                 pk: key_values(r.get(2)?),
-                op: r.get(3)?,
+                op: r.get::<_, Option<String>>(3)?,
                 status: r.get(4)?,
-                device: r.get(5)?,
-                error: r.get(6)?,
-                created_at: Time::from_ms(r.get(7)?),
+                attempts: 0,
+                next_attempt_at: None,
+                bytes: count(r, 7)?,
+                device: r.get::<_, Option<String>>(5)?.filter(|d| !d.is_empty()),
+                error: message.map(not_applied),
+                created_at: time(r, 8)?,
             })
         })
         .or_fault(what)?;
     let items = rows.collect::<rusqlite::Result<_>>().or_fault(what)?;
     Ok(InboxReport { items, total })
+}
+
+/// Why a row that arrived could not be applied.
+pub(super) fn not_applied(message: String) -> ItemError {
+    ItemError {
+        code: Code::InvalidPayload.as_str().to_owned(),
+        sqlstate: None,
+        message,
+        remedy: "make room for the row in the app's table; it is applied with the next sync"
+            .to_owned(),
+    }
 }
 
 /// Appends at most `limit` keys of the key log and returns how many there are.

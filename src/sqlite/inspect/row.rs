@@ -1,11 +1,13 @@
 //! One row's sync status, and keys as people type them.
 
-use super::queue::item_error;
+use super::queue::{item_error, not_applied};
 use super::{Spec, log_keys, time};
 use crate::error::{Code, Error, Result};
 use crate::model::{Affinity, Key, Value};
-use crate::report::{ItemError, RowStatus, Time};
+use crate::report::{RowStatus, Time};
+use crate::sqlite::app_row;
 use crate::sqlite::fault::OrFault;
+use crate::sqlite::local::{has_table, load_tables};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 const WHAT: &str = "reading the status of a row";
@@ -39,7 +41,7 @@ pub fn parse_key(conn: &Connection, table: &str, words: &[String]) -> Result<Key
 }
 
 /// Whether a row is pending, synced, in conflict or failed: the first that holds of failed, pending,
-/// in conflict (unseen); else it is synced.
+/// in conflict (unseen); else it is synced. Fails where neither the app's table nor a queue knows the row.
 pub fn row_status(conn: &Connection, table: &str, key: &Key) -> Result<RowStatus> {
     tracked(conn, table)?;
     let pk = key.encode();
@@ -98,13 +100,7 @@ pub fn row_status(conn: &Connection, table: &str, key: &Key) -> Result<RowStatus
     } else if let Some((change, _, message)) = installed("failed")? {
         report.status = "failed".to_owned();
         report.change_key = change;
-        report.error = Some(ItemError {
-            code: Code::InvalidPayload.as_str().to_owned(),
-            sqlstate: None,
-            message: message.unwrap_or_default(),
-            remedy: "make room for the row in the app's table; it is applied with the next sync"
-                .to_owned(),
-        });
+        report.error = Some(not_applied(message.unwrap_or_default()));
     } else if let Some((change, _, error)) = entry("'pending', 'uploading'")? {
         report.status = "pending".to_owned();
         report.change_key = Some(change);
@@ -114,6 +110,13 @@ pub fn row_status(conn: &Connection, table: &str, key: &Key) -> Result<RowStatus
     } else {
         if has_unseen_conflict(conn, table, &pk)? {
             report.status = "conflict".to_owned();
+        } else if sent.is_none() && applied.is_none() && !stands(conn, table, key)? {
+            return Err(Error::new(
+                Code::Configuration,
+                "there is no row with this key, neither in the table nor in a queue or its history",
+                "check the key, and give its parts in the order of the key's columns",
+            )
+            .on_table(table));
         }
         report.change_key = match (sent, applied) {
             (Some(s), Some(a)) if a.1 > s.1 => a.0,
@@ -135,21 +138,44 @@ fn tracked(conn: &Connection, table: &str) -> Result<Spec> {
     })
 }
 
-fn is_unclaimed(conn: &Connection, table: &str, key: &Key) -> Result<bool> {
+/// The condition by which a row's entries in the key log are found, and its parameters.
+pub(super) fn log_condition(
+    conn: &Connection,
+    table: &str,
+    key: &Key,
+) -> Result<(String, Vec<Value>)> {
     let columns = log_keys(conn)?;
     // `is` and not `=`, lest the padding of a shorter key never match.
     let condition: String = (1..=columns.len())
         .map(|i| format!(" and k{i} is ?{}", i + 1))
         .collect();
-    let table = Value::Text(table.to_owned());
-    let padding = vec![Value::Null; columns.len().saturating_sub(key.0.len())];
-    let values = [&table].into_iter().chain(&key.0).chain(&padding);
+    let mut values = vec![Value::Text(table.to_owned())];
+    values.extend(key.0.iter().cloned());
+    values.resize(columns.len() + 1, Value::Null);
+    Ok((format!("tbl = ?1{condition}"), values))
+}
+
+fn is_unclaimed(conn: &Connection, table: &str, key: &Key) -> Result<bool> {
+    let (condition, values) = log_condition(conn, table, key)?;
     conn.query_row(
-        &format!("select exists (select 1 from tidewater_log where tbl = ?1{condition})"),
-        params_from_iter(values.take(columns.len() + 1)),
+        &format!("select exists (select 1 from tidewater_log where {condition})"),
+        params_from_iter(values),
         |r| r.get(0),
     )
     .or_fault(WHAT)
+}
+
+/// Whether the app's table holds the row.
+fn stands(conn: &Connection, table: &str, key: &Key) -> Result<bool> {
+    let known = load_tables(conn)?
+        .into_iter()
+        .find(|k| k.table.name == table);
+    match known {
+        // Its table may have gone since.
+        Some(_) if !has_table(conn, table)? => Ok(false),
+        Some(k) => Ok(app_row::read(conn, &k.table, key).or_fault(WHAT)?.is_some()),
+        None => Ok(false),
+    }
 }
 
 fn has_note(conn: &Connection, table: &str, pk: &str) -> Result<bool> {

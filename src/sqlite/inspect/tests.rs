@@ -9,6 +9,10 @@ fn file() -> Connection {
         "../../../migrations/sqlite/0001_tidewater.sql"
     ))
     .expect("migrates");
+    conn.execute_batch(include_str!(
+        "../../../migrations/sqlite/0002_operations.sql"
+    ))
+    .expect("migrates");
     conn.execute_batch("alter table tidewater_log add column k2")
         .expect("widens");
     for (name, key) in [
@@ -168,7 +172,7 @@ fn the_queue_lists_claimed_changes_before_captured_ones() {
         Some("synced".into())
     );
     assert_eq!(queue_item(&conn, "Z").expect("reads"), None);
-    assert_eq!(inbox(&conn, 50).expect("reads").total, 0);
+    assert_eq!(inbox(&conn, false, 50).expect("reads").total, 0);
 }
 
 #[test]
@@ -176,7 +180,14 @@ fn a_rows_status_names_the_most_urgent_fact() {
     let conn = file();
     let key = |word: &str| parse_key(&conn, "messages", &[word.to_owned()]).expect("parses");
     let status = |word: &str| row_status(&conn, "messages", &key(word)).expect("reads");
+    let nowhere = row_status(&conn, "messages", &key("a")).expect_err("is nowhere");
+    assert_eq!(nowhere.code, Code::Configuration);
+    conn.execute_batch(
+        "create table messages (id text primary key); insert into messages values ('a')",
+    )
+    .expect("creates");
     assert_eq!(status("a").status, "synced");
+    assert!(row_status(&conn, "messages", &key("b")).is_err());
     entry(&conn, "A", "[\"a\"]", "synced", None);
     let synced = status("a");
     assert_eq!(
