@@ -5,9 +5,14 @@
 //! name. Without `sslmode` the server's certificate is verified, unless nothing leaves this machine.
 //! Errors name keywords and places, never the text around them.
 
+mod display;
+mod hosts;
 mod keywords;
+mod limits;
 mod pgpass;
+mod service;
 mod text;
+mod tls;
 
 use super::env::Env;
 use super::source::Origin;
@@ -16,15 +21,9 @@ use super::{Secret, refusal};
 use crate::error::{Error, Result};
 use keywords::{KEYWORDS, POINTERS, UNSUPPORTED};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-/// PostgreSQL's port.
-const PORT: u16 = 5432;
-/// The longest wait for a connection, in seconds.
-const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 3600;
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,77 +49,108 @@ impl Host {
     }
 }
 
-/// Whether the connection is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a connection is protected; each mode asks for more than the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
+    /// It is not encrypted.
+    Disable,
+    /// It is encrypted, and nobody proves anything.
+    Require,
+    /// Besides, an authority of `sslrootcert` vouches for the server, under whatever name.
+    VerifyCa,
+    /// Besides, the server proves to be the host that was named.
+    VerifyFull,
+}
+
+/// Whether the login has to be bound to the encrypted channel (SCRAM-SHA-256-PLUS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
     /// It is not.
     Disable,
-    /// It is, and the server proves with its certificate to be the host that was named.
-    VerifyFull,
+    /// It is where the server offers it.
+    #[default]
+    Prefer,
+    /// Without it nobody logs in.
+    Require,
+}
+
+/// Which servers are accepted (`target_session_attrs`). tidewater always needs one that it can write
+/// to; the values say whether that is made sure of when a connection is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Session {
+    /// As libpq's default; with several hosts the primary is looked for all the same.
+    #[default]
+    Any,
+    /// One that accepts writes.
+    ReadWrite,
+    /// One that is not in recovery.
+    Primary,
+}
+
+/// A certificate that this side shows, with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCert {
+    /// The PEM file of the certificate.
+    pub cert: PathBuf,
+    /// The PEM file of its key.
+    pub key: PathBuf,
+}
+
+/// How the operating system watches over a connection. `None` leaves it to the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keepalives {
+    /// Whether it does at all.
+    pub on: bool,
+    /// The silence after which it asks the other side.
+    pub idle: Option<Duration>,
+    /// The time between two questions.
+    pub interval: Option<Duration>,
+    /// Unanswered questions after which the connection is lost.
+    pub count: Option<u32>,
+    /// How long sent data may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
+}
+
+/// One place where the server may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it listens, by the name that its certificate holds.
+    pub host: Host,
+    /// The address to connect to in place of looking the name up.
+    pub address: Option<IpAddr>,
+    /// The port, also of a socket.
+    pub port: u16,
+    /// How the connection is protected.
+    pub ssl: SslMode,
+    /// The password, where one is known.
+    pub password: Option<Secret>,
 }
 
 /// Everything that a connection needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conn {
-    /// Where the server listens.
-    pub host: Host,
-    /// The port, also of a socket.
-    pub port: u16,
+    /// Where the server may be, in the order in which it is looked for; at least one.
+    pub targets: Vec<Target>,
     /// The role that logs in.
     pub user: String,
     /// The database.
     pub dbname: String,
-    /// The password, where one is known.
-    pub password: Option<Secret>,
-    /// Whether the connection is encrypted.
-    pub ssl: SslMode,
     /// The PEM file of the authorities to trust in place of the system's.
     pub ssl_root_cert: Option<PathBuf>,
-    /// The deadline of a connection attempt.
+    /// What this side shows of itself.
+    pub ssl_cert: Option<ClientCert>,
+    /// Whether the login is bound to the channel.
+    pub channel_binding: ChannelBinding,
+    /// Which servers are accepted.
+    pub session: Session,
+    /// Whether hosts are tried in a random order.
+    pub load_balance: bool,
+    /// How the system watches over the connection.
+    pub keepalives: Keepalives,
+    /// The deadline of one attempt to connect to one address, login included.
     pub connect_timeout: Duration,
-}
-
-impl Conn {
-    /// The settings as a URL without the password; it can be read back.
-    pub fn display(&self) -> String {
-        let user = text::encode(&self.user, "");
-        let dbname = text::encode(&self.dbname, "");
-        let mut parameters = Vec::new();
-        let place = match &self.host {
-            Host::Tcp(name) if name.contains(':') => format!("[{name}]:{}", self.port),
-            Host::Tcp(name) => format!("{}:{}", text::encode(name, ""), self.port),
-            Host::Socket(folder) => {
-                parameters.push(format!(
-                    "host={}",
-                    text::encode(&folder.to_string_lossy(), "/")
-                ));
-                parameters.push(format!("port={}", self.port));
-                String::new()
-            }
-        };
-        match (self.ssl, self.host.is_local()) {
-            (SslMode::Disable, false) => parameters.push("sslmode=disable".to_owned()),
-            (SslMode::VerifyFull, true) => parameters.push("sslmode=verify-full".to_owned()),
-            _ => {}
-        }
-        if let Some(file) = &self.ssl_root_cert {
-            parameters.push(format!(
-                "sslrootcert={}",
-                text::encode(&file.to_string_lossy(), "/")
-            ));
-        }
-        let question = if parameters.is_empty() { "" } else { "?" };
-        format!(
-            "postgres://{user}@{place}/{dbname}{question}{}",
-            parameters.join("&")
-        )
-    }
-}
-
-impl fmt::Display for Conn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.display())
-    }
+    /// The service that gave what the text left open, with its file where one was named.
+    pub service: Option<(String, Option<PathBuf>)>,
 }
 
 /// What `remote.url` says, and where.
@@ -156,11 +186,54 @@ impl Setting {
             format!("Correct {keyword} in {}.", self.place),
         )
     }
+
+    /// A path, which starts from the folder of whoever wrote it.
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.value)
+    }
+
+    /// One of a few words.
+    fn choice<T: Copy>(&self, keyword: &str, choices: &[(&str, T)]) -> Result<T> {
+        let found = choices.iter().find(|(word, _)| *word == self.value);
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            self.bad(keyword, &format!("it must be {}", either(&words)))
+        })
+    }
+}
+
+/// `a, b or c`.
+fn either(words: &[&str]) -> String {
+    match words {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 struct Settings(BTreeMap<&'static str, Setting>);
 
 impl Settings {
+    /// Takes a keyword in, or refuses it by name. `previous` is the keyword before it.
+    fn insert(
+        &mut self,
+        key: &str,
+        previous: &str,
+        setting: Setting,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        let Some((keyword, _)) = KEYWORDS.iter().find(|(keyword, _)| *keyword == key) else {
+            return Err(refuse_keyword(key, previous, &setting.place));
+        };
+        if keyword.ends_with("application_name") {
+            warnings.push(format!(
+                "{keyword} in {} has no effect: tidewater names its connections itself",
+                setting.place
+            ));
+        }
+        self.0.insert(keyword, setting);
+        Ok(())
+    }
+
     /// A setting that says something; an empty one asks for the default, as for libpq.
     fn get(&self, keyword: &str) -> Option<&Setting> {
         self.0
@@ -193,14 +266,13 @@ pub(super) fn resolve(
         Some(given) => from_text(given, warnings)?,
         None => Settings(BTreeMap::new()),
     };
+    let service = service::fill(&mut settings, env, warnings)?;
     if timeout.is_some() && !settings.0.contains_key("connect_timeout") {
         add_variables(&mut settings, env, &["PGCONNECT_TIMEOUT"])?;
     } else {
         add_variables(&mut settings, env, &[])?;
     }
 
-    let port = port(&settings)?;
-    let host = host(&settings, port, env)?;
     let user = name(&settings, "user")?
         .or_else(|| env.user.clone())
         .ok_or_else(|| {
@@ -210,25 +282,28 @@ pub(super) fn resolve(
             )
         })?;
     let dbname = name(&settings, "dbname")?.unwrap_or_else(|| user.clone());
-    let ssl = ssl_mode(&settings, &host)?;
-    let ssl_root_cert = root_cert(&settings, ssl, env);
+    let mut targets = hosts::targets(&settings, env)?;
+    tls::protect(&settings, &mut targets)?;
+    let channel_binding = tls::channel_binding(&settings, &targets)?;
+    let encrypted = targets.iter().map(|target| target.ssl).max();
+    let encrypted = encrypted.unwrap_or(SslMode::Disable);
+    hosts::passwords(&settings, &mut targets, (&dbname, &user), env, warnings);
     let connect_timeout = match settings.get("connect_timeout") {
-        Some(setting) => seconds(setting)?,
+        Some(setting) => limits::connect_timeout(setting)?,
         None => timeout.unwrap_or(super::CONNECT_TIMEOUT),
     };
-    let password = match settings.value("password") {
-        Some(password) => Some(Secret::new(password)),
-        None => from_password_file(&settings, &host, (port, &dbname, &user), env, warnings),
-    };
     Ok(Some(Conn {
-        host,
-        port,
+        targets,
+        ssl_root_cert: tls::root_cert(&settings, encrypted, env)?,
+        ssl_cert: tls::client_cert(&settings, encrypted, env)?,
+        channel_binding,
+        session: hosts::session(&settings)?,
+        load_balance: hosts::load_balance(&settings)?,
+        keepalives: limits::keepalives(&settings)?,
         user,
         dbname,
-        password,
-        ssl,
-        ssl_root_cert,
         connect_timeout,
+        service,
     }))
 }
 
@@ -243,29 +318,18 @@ fn from_text(given: &Given, warnings: &mut Vec<String>) -> Result<Settings> {
             "Write postgres://USER@HOST:PORT/DATABASE or host=... port=... dbname=... user=...",
         )
     })?;
-    let mut settings = BTreeMap::new();
+    let mut settings = Settings(BTreeMap::new());
     let mut previous = String::new();
     for (key, value) in pairs {
-        let Some((keyword, _)) = KEYWORDS.iter().find(|(keyword, _)| *keyword == key) else {
-            return Err(refuse_keyword(&key, &previous, &place));
+        let setting = Setting {
+            value,
+            place: place.clone(),
+            folder: given.folder.clone(),
         };
-        if keyword.ends_with("application_name") {
-            warnings.push(format!(
-                "{keyword} in {place} has no effect: tidewater names its connections itself"
-            ));
-        }
-        let (place, folder) = (place.clone(), given.folder.clone());
-        settings.insert(
-            *keyword,
-            Setting {
-                value,
-                place,
-                folder,
-            },
-        );
+        settings.insert(&key, &previous, setting, warnings)?;
         previous = key;
     }
-    Ok(Settings(settings))
+    Ok(settings)
 }
 
 fn refuse_keyword(key: &str, previous: &str, place: &str) -> Error {
@@ -327,59 +391,6 @@ fn add_variables(settings: &mut Settings, env: &Env, except: &[&str]) -> Result<
     Ok(())
 }
 
-fn port(settings: &Settings) -> Result<u16> {
-    let Some(setting) = settings.get("port") else {
-        return Ok(PORT);
-    };
-    if setting.value.contains(',') {
-        return Err(setting.bad(
-            "port",
-            "several hosts are not supported by this version yet",
-        ));
-    }
-    setting.value.trim().parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-        setting.bad("port", "it must be a whole number from 1 to 65535 (a : or / in a password is written %3A or %2F)")
-    })
-}
-
-fn host(settings: &Settings, port: u16, env: &Env) -> Result<Host> {
-    let Some(setting) = settings.get("host") else {
-        let socket = format!(".s.PGSQL.{port}");
-        let found = env
-            .socket_dirs
-            .iter()
-            .find(|folder| folder.join(&socket).exists());
-        return Ok(match found {
-            Some(folder) => Host::Socket(folder.clone()),
-            None => Host::Tcp("localhost".to_owned()),
-        });
-    };
-    let host = setting.value.as_str();
-    if host.contains(',') {
-        return Err(setting.bad(
-            "host",
-            "several hosts are not supported by this version yet",
-        ));
-    }
-    if host.starts_with('@') {
-        return Err(setting.bad(
-            "host",
-            "abstract sockets are not supported by this version yet",
-        ));
-    }
-    if host.starts_with('/') {
-        return Ok(Host::Socket(PathBuf::from(host)));
-    }
-    let strange = |c: char| c.is_control() || c.is_whitespace() || "/@?#[]%".contains(c);
-    if host.contains(strange) {
-        return Err(setting.bad(
-            "host",
-            "it must be a host name, an address or the folder of a socket",
-        ));
-    }
-    Ok(Host::Tcp(host.to_owned()))
-}
-
 fn name(settings: &Settings, keyword: &str) -> Result<Option<String>> {
     let Some(setting) = settings.get(keyword) else {
         return Ok(None);
@@ -395,86 +406,6 @@ fn name(settings: &Settings, keyword: &str) -> Result<Option<String>> {
         return Err(setting.bad(keyword, "it must be a name, not a URL"));
     }
     Ok(Some(value.clone()))
-}
-
-fn ssl_mode(settings: &Settings, host: &Host) -> Result<SslMode> {
-    let Some(setting) = settings.get("sslmode") else {
-        return Ok(if host.is_local() {
-            SslMode::Disable
-        } else {
-            SslMode::VerifyFull
-        });
-    };
-    match setting.value.as_str() {
-        "disable" => Ok(SslMode::Disable),
-        // A socket carries no TLS, whatever was asked for; libpq says so too.
-        "verify-full" if matches!(host, Host::Socket(_)) => Ok(SslMode::Disable),
-        "verify-full" => Ok(SslMode::VerifyFull),
-        mode @ ("allow" | "prefer" | "require" | "verify-ca") => Err(setting.bad(
-            &format!("sslmode={mode}"),
-            "it is not supported by this version yet, and would not prove which server answers; use verify-full, or disable to go without encryption",
-        )),
-        _ => Err(setting.bad("sslmode", "it must be verify-full or disable")),
-    }
-}
-
-/// The named file; else the one that libpq looks for; else the system's authorities.
-fn root_cert(settings: &Settings, ssl: SslMode, env: &Env) -> Option<PathBuf> {
-    match settings.get("sslrootcert") {
-        Some(setting) if setting.value == "system" => None,
-        Some(setting) => Some(setting.folder.join(&setting.value)),
-        None => env
-            .home()
-            .map(|home| home.join(".postgresql/root.crt"))
-            .filter(|file| ssl == SslMode::VerifyFull && file.exists()),
-    }
-}
-
-fn seconds(setting: &Setting) -> Result<Duration> {
-    let range = 1..=CONNECT_TIMEOUT_SECONDS_MAX;
-    let number = setting
-        .value
-        .trim()
-        .parse()
-        .ok()
-        .filter(|number| range.contains(number));
-    number.map(Duration::from_secs).ok_or_else(|| {
-        let why =
-            format!("it must be a whole number of seconds from 1 to {CONNECT_TIMEOUT_SECONDS_MAX}");
-        setting.bad("connect_timeout", &why)
-    })
-}
-
-fn from_password_file(
-    settings: &Settings,
-    host: &Host,
-    (port, dbname, user): (u16, &str, &str),
-    env: &Env,
-    warnings: &mut Vec<String>,
-) -> Option<Secret> {
-    let named = settings.get("passfile");
-    let path = match named {
-        Some(setting) => setting.folder.join(&setting.value),
-        None => env.home()?.join(".pgpass"),
-    };
-    let hosts = match host {
-        Host::Tcp(name) => vec![name.as_str()],
-        Host::Socket(folder) if is_default(folder, env) => vec!["localhost"],
-        Host::Socket(folder) => folder.to_str().into_iter().collect(),
-    };
-    let login = pgpass::Login {
-        hosts,
-        port,
-        dbname,
-        user,
-    };
-    pgpass::lookup(&path, named.is_some(), &login, warnings)
-}
-
-/// Only the usual socket folders go by the name `localhost`, as for libpq: any user can listen in
-/// another.
-fn is_default(folder: &Path, env: &Env) -> bool {
-    env.socket_dirs.iter().any(|usual| usual == folder)
 }
 
 #[cfg(test)]

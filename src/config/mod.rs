@@ -17,7 +17,7 @@ mod suggest;
 #[doc(hidden)]
 pub mod template;
 
-pub use conninfo::{Conn, Host, SslMode};
+pub use conninfo::{ChannelBinding, ClientCert, Conn, Host, Keepalives, Session, SslMode, Target};
 #[doc(hidden)]
 pub use env::Env;
 pub use secret::Secret;

@@ -281,7 +281,10 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         .var("TIDEWATER_UPLOAD__BATCH_SIZE", "2");
     let c = place.good();
     assert_eq!((c.remote.schema.as_str(), c.upload.batch_size), ("env", 2));
-    assert_eq!(c.conn().expect("named").host, Host::Tcp("env".into()));
+    assert_eq!(
+        c.conn().expect("named").targets[0].host,
+        Host::Tcp("env".into())
+    );
     assert_eq!(c.local.path, Some(place.dir.path().join("env.db")));
     place.overrides = Overrides {
         no_file: false,
@@ -292,7 +295,10 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     };
     let c = place.good();
     assert_eq!(c.remote.schema, "flag");
-    assert_eq!(c.conn().expect("named").host, Host::Tcp("flag".into()));
+    assert_eq!(
+        c.conn().expect("named").targets[0].host,
+        Host::Tcp("flag".into())
+    );
     assert_eq!(c.local.path, Some(place.dir.path().join("flag.db")));
 }
 

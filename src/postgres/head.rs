@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
 /// The columns that the head occupies in its statement.
-pub const COLUMNS: usize = 17;
+pub const COLUMNS: usize = 18;
 
 /// The head's select list and from clause; `device` is a placeholder.
 pub fn sql(schema: &str, device: &str, extra: &str) -> String {
@@ -30,7 +30,8 @@ pub fn sql(schema: &str, device: &str, extra: &str) -> String {
          (extract(epoch from clock_timestamp()) * 1000)::bigint, \
          current_setting('server_version'), \
          (select coalesce(json_object_agg(id, epoch), '{{}}')::text from {s}.tidewater_tables), \
-         pg_is_in_recovery(), w.user_version{extra} \
+         pg_is_in_recovery(), w.user_version, \
+         current_setting('default_transaction_read_only') = 'on'{extra} \
          from {s}.tidewater_workspace w \
          left join {s}.tidewater_devices d on d.id = {device} \
          cross join (select case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end \
@@ -52,6 +53,9 @@ pub fn parse(row: Option<&Row>) -> Result<Head> {
     let row = row.ok_or_else(|| workspace::no_answer("reading the workspace"))?;
     if get::<bool>(row, 15)? {
         return Err(workspace::standby_error());
+    }
+    if get::<bool>(row, 17)? {
+        return Err(workspace::read_only_error());
     }
     let protocol: i32 = get(row, 5)?;
     if !workspace::speaks(protocol) {

@@ -32,11 +32,14 @@ use crate::model::{Key, Table, Token};
 use crate::remote::{
     Batch, Fetched, Head, Hello, Page, PageRequest, PushAnswer, Remote, Tracked, Workspace,
 };
+use connect::Dialer;
 use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use session::Session;
-use std::time::Duration;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How the remote is reached.
 pub struct Options {
@@ -74,43 +77,49 @@ pub struct PgRemote {
     pool: Pool,
     schema: String,
     deadline: Duration,
-    connect_timeout: Duration,
-    /// For explaining a certificate that is refused.
-    conn: crate::config::Conn,
+    dialer: Arc<Dialer>,
+    /// When a connection was last borrowed.
+    borrowed: Mutex<Instant>,
 }
+
+/// A connection that was unused for so long is asked whether it is still there before it is borrowed.
+/// Less than the time after which any firewall forgets a connection, and more than the default poll
+/// interval: polls cost one round trip.
+const UNSURE: Duration = Duration::from_secs(50);
+
+/// A unit of work that fails on a connection that was unused for so long has not met a fault of its
+/// own: the connection was cut meanwhile.
+const IDLE: Duration = Duration::from_secs(2);
 
 impl PgRemote {
     /// Prepares the pool; nothing is connected yet.
-    fn new<T>(
-        conn: &crate::config::Conn,
-        config: tokio_postgres::Config,
-        tls: T,
-        options: Options,
-    ) -> Result<Self>
-    where
-        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>
-            + Clone
-            + Sync
-            + Send
-            + 'static,
-        T::Stream: Sync + Send,
-        T::TlsConnect: Sync + Send,
-        <T::TlsConnect as tokio_postgres::tls::TlsConnect<tokio_postgres::Socket>>::Future: Send,
-    {
-        let manager = Manager::from_config(
-            config,
-            tls,
-            ManagerConfig {
-                recycling_method: RecyclingMethod::Fast,
-            },
+    fn new(dialer: Arc<Dialer>, options: Options) -> Result<Self> {
+        let recycling_method = RecyclingMethod::Fast;
+        let manager = Manager::from_connect(
+            tokio_postgres::Config::new(),
+            connect::Shared(Arc::clone(&dialer)),
+            ManagerConfig { recycling_method },
         );
+        let limit = options.connect_timeout;
         let pool = Pool::builder(manager)
             .max_size(options.pool_size)
             .runtime(Runtime::Tokio1)
+            .pre_recycle(Hook::async_fn(move |client, metrics| {
+                Box::pin(async move {
+                    if metrics.last_used() < UNSURE {
+                        return Ok(());
+                    }
+                    match tokio::time::timeout(limit, client.batch_execute("")).await {
+                        Ok(Ok(())) => Ok(()),
+                        _ => Err(HookError::message("the connection was cut while idle")),
+                    }
+                })
+            }))
             .timeouts(Timeouts {
                 wait: Some(options.statement_timeout),
-                create: Some(options.connect_timeout),
-                recycle: Some(options.connect_timeout),
+                // The dialer has a deadline for each address.
+                create: None,
+                recycle: None,
             })
             .build()
             .map_err(|e| {
@@ -124,42 +133,55 @@ impl PgRemote {
             pool,
             schema: options.schema,
             deadline: options.statement_timeout,
-            connect_timeout: options.connect_timeout,
-            conn: conn.clone(),
+            dialer,
+            borrowed: Mutex::new(Instant::now()),
         })
     }
 
     /// Borrows a connection.
     async fn session(&self) -> Result<Session> {
-        let what = format!("connecting to {}", self.conn.display());
-        match self.pool.get().await {
-            Ok(object) => Ok(Session::new(object, self.deadline)),
-            Err(PoolError::Backend(e)) => {
-                if let Some(error) = tls::explain(&e, &self.conn) {
-                    return Err(error.with_disposition(Disposition::Unreached));
-                }
-                let mut error = fault::fault(&e, &what);
-                // Whatever a server says before the login is done, no item is at fault.
-                if error.code != Code::RemoteNotUsable {
-                    error.code = Code::Connection;
-                }
-                Err(error.with_disposition(Disposition::Unreached))
+        let got = self.pool.get().await;
+        *self.borrowed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        got.map(|object| Session::new(object, self.deadline))
+            .map_err(|e| {
+                let unknown = || {
+                    Error::new(
+                        Code::Connection,
+                        format!("connecting to {}: {e}", self.dialer.conn().display()),
+                        "it is tried again by itself",
+                    )
+                };
+                let reason = match e {
+                    PoolError::Backend(_) => self.dialer.take_reason(),
+                    _ => None,
+                };
+                reason
+                    .unwrap_or_else(unknown)
+                    .with_disposition(Disposition::Unreached)
+            })
+    }
+
+    /// Does a unit of work, and does it once more where the connection turns out to have been cut while
+    /// nobody used it. Every unit may be repeated: reads read again, and the ledger answers for a push.
+    async fn steady<T, F>(&self, work: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let idle = self
+            .borrowed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed();
+        match work().await {
+            Err(e)
+                if idle >= IDLE
+                    && e.sqlstate.is_none()
+                    && e.disposition == Some(Disposition::OutcomeUnknown) =>
+            {
+                tracing::debug!(error = %e.message, "a connection was cut while idle");
+                work().await
             }
-            Err(PoolError::Timeout(_)) => Err(Error::new(
-                Code::Connection,
-                format!(
-                    "{what}: no answer within {} s",
-                    self.connect_timeout.as_secs_f32()
-                ),
-                "check host, port and network; nothing is lost, it is tried again",
-            )
-            .with_disposition(Disposition::Unreached)),
-            Err(e) => Err(Error::new(
-                Code::Connection,
-                format!("{what}: {e}"),
-                "it is tried again by itself",
-            )
-            .with_disposition(Disposition::Unreached)),
+            other => other,
         }
     }
 
@@ -180,15 +202,15 @@ impl PgRemote {
 
 impl Remote for PgRemote {
     async fn prepare(&self, hello: &Hello) -> Result<Workspace> {
-        workspace::prepare(self, hello).await
+        self.steady(|| workspace::prepare(self, hello)).await
     }
 
     async fn push(&self, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
-        push::push(self, batch, tables).await
+        self.steady(|| push::push(self, batch, tables)).await
     }
 
     async fn page(&self, request: &PageRequest) -> Result<Page> {
-        feed::page(self, request).await
+        self.steady(|| feed::page(self, request)).await
     }
 
     async fn fetch(
@@ -199,7 +221,8 @@ impl Remote for PgRemote {
         keys: &[Key],
         bytes: usize,
     ) -> Result<(Head, Vec<Fetched>)> {
-        fetch::fetch(self, device, token, table, keys, bytes).await
+        self.steady(|| fetch::fetch(self, device, token, table, keys, bytes))
+            .await
     }
 
     async fn list(
@@ -211,21 +234,25 @@ impl Remote for PgRemote {
         rows: usize,
         bytes: usize,
     ) -> Result<Vec<Fetched>> {
-        fetch::list(self, device, token, table, after, rows, bytes).await
+        self.steady(|| fetch::list(self, device, token, table, after, rows, bytes))
+            .await
     }
 
     async fn head(&self, device: &str) -> Result<Head> {
-        let session = self.session().await?;
-        let head = head::read(&session, &self.schema, device).await?;
-        session.done();
-        Ok(head)
+        self.steady(|| async {
+            let session = self.session().await?;
+            let head = head::read(&session, &self.schema, device).await?;
+            session.done();
+            Ok(head)
+        })
+        .await
     }
 
     async fn flush(&self, device: &str) -> Result<()> {
-        ledger::touch(self, device).await
+        self.steady(|| ledger::touch(self, device)).await
     }
 
     async fn describe(&self) -> Result<(Vec<Table>, i64)> {
-        workspace::describe(self).await
+        self.steady(|| workspace::describe(self)).await
     }
 }

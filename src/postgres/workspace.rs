@@ -9,7 +9,7 @@ use super::head;
 use super::mirror;
 use super::quote::{Statement, ident};
 use super::session::Session;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Disposition, Error, Result};
 use crate::model::Table;
 use crate::remote::{Hello, Workspace};
 use tokio_postgres::types::Type;
@@ -68,7 +68,8 @@ pub async fn prepare(remote: &PgRemote, hello: &Hello) -> Result<Workspace> {
 async fn check_server(session: &Session) -> Result<()> {
     let s = Statement::fixed(
         "select current_setting('server_version_num')::integer, pg_is_in_recovery(), \
-              current_setting('server_version')",
+              current_setting('server_version'), \
+              current_setting('default_transaction_read_only') = 'on'",
     );
     let rows = session.query(&s, "looking at the server").await?;
     let Some(row) = rows.first() else {
@@ -86,6 +87,9 @@ async fn check_server(session: &Session) -> Result<()> {
     if standby {
         return Err(standby_error());
     }
+    if get::<bool>(row, 3)? {
+        return Err(read_only_error());
+    }
     Ok(())
 }
 
@@ -94,8 +98,22 @@ pub fn standby_error() -> Error {
     Error::new(
         Code::RemoteNotUsable,
         "the server is a standby in recovery",
-        "point [remote] url at the primary",
+        "point [remote] url at the primary, or name all servers in it (postgres://app@db1,db2/app): \
+         the primary is found among them",
     )
+    .with_disposition(Disposition::WrongServer)
+}
+
+/// A server whose transactions are read-only unless somebody insists, and nobody here does: it is a
+/// sign that its owner wants no writes.
+pub fn read_only_error() -> Error {
+    Error::new(
+        Code::RemoteNotUsable,
+        "the server is read-only (default_transaction_read_only is on)",
+        "point [remote] url at a server that takes writes, or have its owner turn \
+         default_transaction_read_only off for this database and login",
+    )
+    .with_disposition(Disposition::WrongServer)
 }
 
 /// The server answered nothing where one row must come.

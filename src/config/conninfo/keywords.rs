@@ -1,7 +1,8 @@
 //! libpq's keywords and their variables: what is honoured and what is refused by name.
 
-/// The keywords this version honours, each with its variable.
-pub(super) const KEYWORDS: [(&str, Option<&str>); 11] = [
+/// The keywords this version honours, each with its variable. PGSERVICE is read where
+/// service files are.
+pub(super) const KEYWORDS: [(&str, Option<&str>); 24] = [
     ("host", Some("PGHOST")),
     ("port", Some("PGPORT")),
     ("dbname", Some("PGDATABASE")),
@@ -11,24 +12,29 @@ pub(super) const KEYWORDS: [(&str, Option<&str>); 11] = [
     ("sslmode", Some("PGSSLMODE")),
     ("sslrootcert", Some("PGSSLROOTCERT")),
     ("connect_timeout", Some("PGCONNECT_TIMEOUT")),
+    ("hostaddr", Some("PGHOSTADDR")),
+    ("service", None),
+    ("servicefile", None),
+    ("target_session_attrs", Some("PGTARGETSESSIONATTRS")),
+    ("load_balance_hosts", Some("PGLOADBALANCEHOSTS")),
+    ("channel_binding", Some("PGCHANNELBINDING")),
+    ("sslcert", Some("PGSSLCERT")),
+    ("sslkey", Some("PGSSLKEY")),
+    ("keepalives", None),
+    ("keepalives_idle", None),
+    ("keepalives_interval", None),
+    ("keepalives_count", None),
+    ("tcp_user_timeout", None),
     ("application_name", None),
     ("fallback_application_name", None),
 ];
 
 /// libpq's other keywords, with the variables that would have to be honoured too.
-pub(super) const UNSUPPORTED: [(&str, Option<&str>); 34] = [
-    ("service", Some("PGSERVICE")),
-    ("servicefile", None),
-    ("hostaddr", Some("PGHOSTADDR")),
-    ("target_session_attrs", Some("PGTARGETSESSIONATTRS")),
-    ("load_balance_hosts", Some("PGLOADBALANCEHOSTS")),
-    ("channel_binding", Some("PGCHANNELBINDING")),
+pub(super) const UNSUPPORTED: [(&str, Option<&str>); 21] = [
     ("require_auth", Some("PGREQUIREAUTH")),
     ("requirepeer", Some("PGREQUIREPEER")),
     ("options", Some("PGOPTIONS")),
     ("ssl", None),
-    ("sslcert", Some("PGSSLCERT")),
-    ("sslkey", Some("PGSSLKEY")),
     ("sslpassword", None),
     ("sslcertmode", Some("PGSSLCERTMODE")),
     ("sslcrl", Some("PGSSLCRL")),
@@ -45,11 +51,6 @@ pub(super) const UNSUPPORTED: [(&str, Option<&str>); 34] = [
     ("gssdelegation", None),
     ("client_encoding", None),
     ("replication", None),
-    ("keepalives", None),
-    ("keepalives_idle", None),
-    ("keepalives_interval", None),
-    ("keepalives_count", None),
-    ("tcp_user_timeout", None),
     ("scram_client_key", None),
 ];
 

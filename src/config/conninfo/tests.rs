@@ -1,6 +1,7 @@
 use super::*;
 use crate::error::Code;
 use std::ffi::OsString;
+use std::path::Path;
 
 fn env(vars: &[(&str, &str)]) -> Env {
     Env {
@@ -27,6 +28,21 @@ fn conn(text: &str, vars: &[(&str, &str)]) -> Conn {
         .expect("a connection")
 }
 
+/// The one place that the text describes.
+fn only(c: &Conn) -> &Target {
+    assert_eq!(c.targets.len(), 1, "{c:?}");
+    &c.targets[0]
+}
+
+fn password(c: &Conn) -> Option<&str> {
+    only(c).password.as_ref().map(Secret::expose)
+}
+
+fn places(text: &str) -> Vec<(Host, u16)> {
+    let targets = conn(text, &[]).targets;
+    targets.into_iter().map(|t| (t.host, t.port)).collect()
+}
+
 fn refused(text: &str, vars: &[(&str, &str)]) -> Error {
     let error = resolve(Some(&given(text)), None, &env(vars), &mut Vec::new()).expect_err(text);
     assert_eq!(error.code, Code::Configuration);
@@ -41,27 +57,27 @@ fn settings_mean_what_they_mean_to_libpq() {
         "postgres://u:canary@db.example:5433/d?connect_timeout=3&sslrootcert=ca.pem",
         &[],
     );
-    assert_eq!(c.host, Host::Tcp("db.example".into()));
+    assert_eq!(only(&c).host, Host::Tcp("db.example".into()));
     assert_eq!(
-        (c.port, c.user.as_str(), c.dbname.as_str()),
+        (only(&c).port, c.user.as_str(), c.dbname.as_str()),
         (5433, "u", "d")
     );
-    assert_eq!(c.password.as_ref().map(Secret::expose), Some("canary"));
-    assert_eq!(c.ssl, SslMode::VerifyFull);
+    assert_eq!(password(&c), Some("canary"));
+    assert_eq!(only(&c).ssl, SslMode::VerifyFull);
     assert_eq!(c.ssl_root_cert, Some("/etc/ca.pem".into()));
     assert_eq!(c.connect_timeout, Duration::from_secs(3));
     assert!(!format!("{c:?} {c} {}", c.display()).contains("canary"));
 
     let c = conn("", &[]);
-    assert_eq!(c.host, Host::Tcp("localhost".into()));
+    assert_eq!(only(&c).host, Host::Tcp("localhost".into()));
     assert_eq!(
-        (c.port, c.user.as_str(), c.dbname.as_str()),
+        (only(&c).port, c.user.as_str(), c.dbname.as_str()),
         (5432, "me", "me")
     );
-    assert_eq!((c.password, c.ssl), (None, SslMode::Disable));
+    assert_eq!((password(&c), only(&c).ssl), (None, SslMode::Disable));
     assert_eq!(conn("user=u", &[]).dbname, "u");
     assert_eq!(
-        conn("host=/run/pg", &[]).host,
+        only(&conn("host=/run/pg", &[])).host,
         Host::Socket("/run/pg".into())
     );
     assert_eq!(conn("host=h sslrootcert=system", &[]).ssl_root_cert, None);
@@ -82,8 +98,15 @@ fn encryption_is_left_out_only_where_nothing_leaves_the_machine() {
         ("postgres://[::1]/d", SslMode::Disable),
         ("host=/run/pg", SslMode::Disable),
         ("host=localhost sslmode=verify-full", SslMode::VerifyFull),
+        ("host=localhost sslrootcert=system", SslMode::VerifyFull),
+        ("host=h sslmode=require", SslMode::Require),
+        (
+            "host=h sslmode=verify-ca sslrootcert=a.pem",
+            SslMode::VerifyCa,
+        ),
+        ("host=/run/pg sslmode=require", SslMode::Disable),
     ] {
-        assert_eq!(conn(text, &[]).ssl, ssl, "{text}");
+        assert_eq!(only(&conn(text, &[])).ssl, ssl, "{text}");
     }
 }
 
@@ -106,14 +129,14 @@ fn variables_fill_what_the_text_leaves_open() {
         c.display(),
         "postgres://eu@e.example:6000/ed?sslmode=disable&sslrootcert=/e.pem"
     );
-    assert_eq!(c.password.as_ref().map(Secret::expose), Some("canary"));
+    assert_eq!(password(&c), Some("canary"));
     assert_eq!(c.connect_timeout, Duration::from_secs(9));
     let c = conn(
         "host=h port=1 dbname=d user=u password=p sslmode=verify-full connect_timeout=2",
         &vars,
     );
     assert_eq!(c.display(), "postgres://u@h:1/d?sslrootcert=/e.pem");
-    assert_eq!(c.password.as_ref().map(Secret::expose), Some("p"));
+    assert_eq!(password(&c), Some("p"));
     assert_eq!(c.connect_timeout, Duration::from_secs(2));
     let ours = Some(Duration::from_secs(7));
     let c = resolve(Some(&given("host=h")), ours, &env(&vars), &mut Vec::new()).expect("good");
@@ -165,11 +188,12 @@ fn what_cannot_be_honoured_is_refused_by_name() {
                 && error.message.contains("not supported by this version yet")
         );
     }
-    for mode in ["allow", "prefer", "require", "verify-ca"] {
+    for mode in ["allow", "prefer"] {
         let error = refused(&format!("postgres://u:canary@h/d?sslmode={mode}"), &[]);
         assert!(
             error.message.contains(&format!("sslmode={mode}"))
                 && error.message.contains("not supported")
+                && error.remedy.contains("verify-full")
         );
         assert!(
             refused("host=h", &[("PGSSLMODE", mode)])
@@ -177,17 +201,182 @@ fn what_cannot_be_honoured_is_refused_by_name() {
                 .contains("PGSSLMODE")
         );
     }
-    for text in [
-        "host=a,b",
-        "postgres://a:1,b:2/d",
-        "postgres://a,b/d",
-        "host=h port=1,2",
-    ] {
-        assert!(
-            refused(text, &[]).message.contains("several hosts"),
-            "{text}"
-        );
+    for wish in ["standby", "prefer-standby", "read-only"] {
+        let text = format!("host=h target_session_attrs={wish}");
+        let error = refused(&text, &[]);
+        assert!(error.message.contains(wish) && error.remedy.contains("primary"));
     }
+}
+
+#[test]
+fn several_hosts_stand_in_the_order_of_the_text() {
+    let tcp = |name: &str, port| (Host::Tcp(name.to_owned()), port);
+    for (text, expected) in [
+        ("postgres://a,b/d", vec![tcp("a", 5432), tcp("b", 5432)]),
+        ("postgres://a:1,b:2/d", vec![tcp("a", 1), tcp("b", 2)]),
+        ("postgres://a:1,b/d", vec![tcp("a", 1), tcp("b", 5432)]),
+        ("postgres://[::2]:7,b:8/d", vec![tcp("::2", 7), tcp("b", 8)]),
+        ("host=a,b port=6", vec![tcp("a", 6), tcp("b", 6)]),
+        (
+            "host=/run/pg,b port=6,7",
+            vec![(Host::Socket("/run/pg".into()), 6), tcp("b", 7)],
+        ),
+        ("host=a,", vec![tcp("a", 5432), tcp("localhost", 5432)]),
+        (
+            "hostaddr=10.0.0.1,::2",
+            vec![tcp("10.0.0.1", 5432), tcp("::2", 5432)],
+        ),
+    ] {
+        assert_eq!(places(text), expected, "{text}");
+    }
+    // Each place is protected by its own rule unless one is given for all.
+    let modes =
+        |text: &str| -> Vec<SslMode> { conn(text, &[]).targets.iter().map(|t| t.ssl).collect() };
+    assert_eq!(
+        modes("host=localhost,db"),
+        [SslMode::Disable, SslMode::VerifyFull]
+    );
+    assert_eq!(
+        modes("host=localhost,db sslmode=require"),
+        [SslMode::Require, SslMode::Require]
+    );
+    let named = conn("host=db hostaddr=10.0.0.1", &[]);
+    assert_eq!(only(&named).address, Some([10, 0, 0, 1].into()));
+    for (text, part) in [
+        ("host=a,b port=1,2,3", "3 ports for 2 hosts"),
+        (
+            "host=a hostaddr=10.0.0.1,10.0.0.2",
+            "2 addresses for 1 hosts",
+        ),
+        ("hostaddr=db.example", "numeric"),
+        ("host=/run/pg hostaddr=10.0.0.1", "has no address"),
+        ("host=h load_balance_hosts=yes", "disable or random"),
+        (
+            "host=h target_session_attrs=writer",
+            "any, read-write or primary",
+        ),
+    ] {
+        let error = refused(text, &[]);
+        assert!(error.message.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn protection_is_never_less_than_was_asked_for() {
+    for (text, part) in [
+        ("host=h sslmode=verify-ca", "needs the certificate"),
+        ("host=h sslmode=verify-ca sslrootcert=system", "any host"),
+        ("host=h sslmode=require sslrootcert=system", "any host"),
+        (
+            "host=h sslmode=disable channel_binding=require",
+            "nothing to bind",
+        ),
+        ("host=localhost channel_binding=require", "nothing to bind"),
+        (
+            "host=h channel_binding=always",
+            "disable, prefer or require",
+        ),
+        ("host=h sslcert=c.pem", "has no key"),
+        ("host=h sslkey=k.pem", "of no certificate"),
+    ] {
+        let error = refused(text, &[]);
+        let all = format!("{} {}", error.message, error.remedy);
+        assert!(all.contains(part), "{text}: {error:?}");
+    }
+    let c = conn(
+        "host=h channel_binding=require sslcert=c.pem sslkey=/k.pem",
+        &[],
+    );
+    assert_eq!(c.channel_binding, ChannelBinding::Require);
+    let shown = c.ssl_cert.expect("a certificate");
+    assert_eq!(shown.cert, Path::new("/etc/c.pem"));
+    assert_eq!(shown.key, Path::new("/k.pem"));
+}
+
+#[test]
+fn keepalives_are_numbers_and_zero_is_the_systems_own() {
+    let k = conn("host=h", &[]).keepalives;
+    assert_eq!((k.on, k.idle), (true, Some(Duration::from_secs(60))));
+    let k = conn(
+        "host=h keepalives=0 keepalives_idle=0 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=1500",
+        &[],
+    )
+    .keepalives;
+    assert_eq!((k.on, k.idle), (false, None));
+    assert_eq!(
+        (k.interval, k.count),
+        (Some(Duration::from_secs(5)), Some(3))
+    );
+    assert_eq!(k.user_timeout, Some(Duration::from_millis(1500)));
+    for text in ["keepalives=2", "keepalives_idle=-1", "tcp_user_timeout=1s"] {
+        refused(&format!("host=h {text}"), &[]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_service_fills_what_the_text_leaves_open() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let home = dir.path().to_str().expect("text");
+    let file = dir.path().join(".pg_service.conf");
+    let other = dir.path().join("other.conf");
+    let write = |path: &Path, text: &str, mode: u32| {
+        std::fs::write(path, text).expect("written");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
+    };
+    write(
+        &file,
+        "# comment\n[first]\nhost=f\n\n[app]\n  host=db.example\nport=7\nuser=su\npassword=canary\n\
+         sslrootcert=ca.pem\n[later]\nhost=l\n",
+        0o600,
+    );
+    write(&other, "[app]\nhost=o.example\nuser=ou\n", 0o644);
+    let vars = [
+        ("HOME", home),
+        ("PGUSER", "eu"),
+        ("PGPORT", "8"),
+        ("PGSYSCONFDIR", "/none"),
+    ];
+    let c = conn("service=app dbname=d", &vars);
+    assert_eq!(only(&c).host, Host::Tcp("db.example".into()));
+    assert_eq!((only(&c).port, c.user.as_str()), (7, "su"));
+    assert_eq!(password(&c), Some("canary"));
+    assert_eq!(c.ssl_root_cert, Some(dir.path().join("ca.pem")));
+    assert!(!format!("{c:?} {c}").contains("canary"));
+    // It reads back, password and all, because the service is named again.
+    assert_eq!(conn(&c.display(), &vars), c);
+    // The text wins over the service, and the service over the variables.
+    assert_eq!(conn("postgres://tu@/d?service=app", &vars).user, "tu");
+    let by_variable = [&vars[..], &[("PGSERVICE", "app")]].concat();
+    let found = resolve(None, None, &env(&by_variable), &mut Vec::new()).expect("good");
+    assert_eq!(found.expect("a connection").user, "su");
+    let elsewhere = other.to_str().expect("text");
+    let named = [&vars[..], &[("PGSERVICEFILE", elsewhere)]].concat();
+    assert_eq!(conn("service=app", &named).user, "ou");
+    assert_eq!(
+        conn(&format!("service=app servicefile={elsewhere}"), &vars).user,
+        "ou"
+    );
+
+    for (text, part) in [
+        (
+            "[app]\nhost=h\npassword=canary\ncolour=canary\n",
+            "unknown keyword colour",
+        ),
+        ("[app]\nhost=h\noptions=canary\n", "options"),
+        ("[app]\nservice=canary\n", "cannot name another"),
+        ("[app]\ncanary\n", "line 2"),
+        ("[app]\nldap://canary\n", "LDAP"),
+        ("[other]\nhost=h\n", "no service file"),
+    ] {
+        write(&file, text, 0o600);
+        let error = refused("service=app", &vars);
+        assert!(error.message.contains(part), "{text}: {error}");
+    }
+    write(&file, "[app]\nhost=h\npassword=canary\n", 0o640);
+    assert!(refused("service=app", &vars).remedy.contains("chmod 600"));
+    refused("service=app servicefile=/none", &vars);
 }
 
 #[test]
@@ -200,7 +389,10 @@ fn impossible_settings_are_refused_and_passwords_never_shown() {
         ("host=h port=canary", "1 to 65535"),
         ("host=h connect_timeout=0", "1 to 3600"),
         ("host=h connect_timeout=canary", "1 to 3600"),
-        ("host=h sslmode=canary", "verify-full or disable"),
+        (
+            "host=h sslmode=canary",
+            "verify-full, verify-ca, require or disable",
+        ),
         ("host=@canary", "abstract"),
         ("host=x@canary", "host name"),
         ("host='x canary'", "host name"),
@@ -232,11 +424,18 @@ fn what_is_displayed_reads_back() {
         "host=/run/p\\ g user=u dbname='d?&'",
         "host=h sslmode=disable",
         "host=localhost sslmode=verify-full sslrootcert='/a b.pem'",
+        "postgres://a:1,[::2],c:3/d?target_session_attrs=primary&load_balance_hosts=random",
+        "host=/run/pg,localhost,db port=1,2,3 target_session_attrs=read-write",
+        "host=/run/pg,localhost,db sslmode=require",
+        "host=a,b hostaddr=10.0.0.1,::2 port=6",
+        "host=h channel_binding=require sslcert='/c d.pem' sslkey=/k.pem",
+        "host=h channel_binding=disable sslmode=verify-ca sslrootcert=/a.pem",
+        "host=h keepalives=0 keepalives_idle=0 keepalives_interval=1 keepalives_count=2 tcp_user_timeout=3",
     ] {
-        let first = Conn {
-            password: None,
-            ..conn(text, &[])
-        };
+        let mut first = conn(text, &[]);
+        for target in &mut first.targets {
+            target.password = None;
+        }
         assert_eq!(conn(&first.display(), &[]), first, "{text}");
     }
 }
@@ -251,7 +450,7 @@ fn a_local_socket_is_found_by_its_port() {
     };
     let host = |text: &str| {
         let found = resolve(Some(&given(text)), None, &env, &mut Vec::new()).expect("good");
-        found.map(|conn| conn.host)
+        found.map(|conn| only(&conn).host.clone())
     };
     assert_eq!(host("port=6001"), Some(Host::Socket(dir.path().into())));
     assert_eq!(host("port=6002"), Some(Host::Tcp("localhost".into())));
@@ -277,9 +476,7 @@ fn the_password_file_is_asked_last_and_by_the_right_name() {
             ..env(vars)
         };
         let found = resolve(Some(&given(text)), None, &env, &mut Vec::new()).expect("good");
-        found
-            .and_then(|conn| conn.password)
-            .map(|password| password.expose().to_owned())
+        found.and_then(|conn| super::tests::password(&conn).map(str::to_owned))
     };
     for (text, vars, expected) in [
         ("host=h", vec![("HOME", home)], Some("host")),

@@ -65,9 +65,9 @@ fn url(rest: &str) -> Result<Pairs, String> {
         return Err(format!("there is an @ too many; {ESCAPE_HINT}"));
     }
     let (authority, dbname) = place.split_once('/').unwrap_or((place, ""));
-    let (host, port) = host_and_port(authority)?;
-    add(&mut pairs, "host", host)?;
-    add(&mut pairs, "port", port)?;
+    let (hosts, ports) = hosts_and_ports(authority)?;
+    add(&mut pairs, "host", &hosts)?;
+    add(&mut pairs, "port", &ports)?;
     add(&mut pairs, "dbname", dbname)?;
     for pair in query
         .into_iter()
@@ -87,6 +87,23 @@ fn url(rest: &str) -> Result<Pairs, String> {
 fn user_end(text: &str) -> Option<usize> {
     text.find(['@', '/'])
         .filter(|at| text.as_bytes().get(*at) == Some(&b'@'))
+}
+
+/// The hosts and the ports of a URL, each as the list that the keywords hold.
+fn hosts_and_ports(text: &str) -> Result<(String, String), String> {
+    let mut hosts = Vec::new();
+    let mut ports = Vec::new();
+    for one in text.split(',') {
+        let (host, port) = host_and_port(one)?;
+        hosts.push(host);
+        ports.push(port);
+    }
+    let ports = if ports.iter().all(|port| port.is_empty()) {
+        String::new()
+    } else {
+        ports.join(",")
+    };
+    Ok((hosts.join(","), ports))
 }
 
 fn host_and_port(text: &str) -> Result<(&str, &str), String> {
@@ -230,6 +247,11 @@ mod tests {
                 vec![("host", "::1"), ("port", "5433"), ("dbname", "d")],
             ),
             ("postgres://[::1]", vec![("host", "::1")]),
+            (
+                "postgres://a:1,[::2],c:3/d",
+                vec![("host", "a,::2,c"), ("port", "1,,3"), ("dbname", "d")],
+            ),
+            ("postgres://a,b", vec![("host", "a,b")]),
             (
                 "postgres://%2Frun%2Fpg/d",
                 vec![("host", "/run/pg"), ("dbname", "d")],

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod fleet;
+pub mod neighbour;
 pub mod proxy;
 pub mod seed;
 pub mod server;

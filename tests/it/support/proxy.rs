@@ -154,8 +154,8 @@ impl Proxy {
 
     /// In front of the server that all tests share.
     pub fn shared_server() -> Proxy {
-        let server = super::server::shared();
-        Proxy::start(server.host(), server.port())
+        let (host, port) = super::server::way_to_shared();
+        Proxy::start(host, port)
     }
 
     pub fn host(&self) -> &'static str {

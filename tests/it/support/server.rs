@@ -2,7 +2,9 @@
 //!
 //! The server is never dropped: it ends when the process does, through its supervisor's pipe.
 
+use super::neighbour::Pooler;
 use super::wait::next_millisecond;
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,31 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 pub fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| start(Options::default()))
+}
+
+thread_local! {
+    /// The port of what stands between this test's devices and the shared server, if anything does.
+    static BETWEEN: Cell<Option<u16>> = const { Cell::new(None) };
+}
+
+/// Runs a test's body with the devices of every [`Schema::new`] behind a pooler. What the test itself
+/// asks of the server goes there directly.
+pub fn behind<T>(pooler: &Pooler, body: impl FnOnce() -> T) -> T {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            BETWEEN.set(None);
+        }
+    }
+    BETWEEN.set(Some(pooler.port()));
+    let _back = Back;
+    body()
+}
+
+/// Where devices reach the shared server.
+pub fn way_to_shared() -> (&'static str, u16) {
+    let server = shared();
+    (server.host(), BETWEEN.get().unwrap_or(server.port()))
 }
 
 /// A server of the test's own.
@@ -101,13 +128,18 @@ impl Client {
 pub struct Schema {
     name: String,
     url: String,
+    /// How devices reach the server, where that is another way.
+    way: Option<String>,
     client: Mutex<Option<Client>>,
 }
 
 impl Schema {
     /// In the shared server.
     pub fn new() -> Schema {
-        Schema::on(&shared().url())
+        let mut schema = Schema::on(&shared().url());
+        let (host, port) = way_to_shared();
+        schema.way = Some(schema.url_through(host, port));
+        schema
     }
 
     /// In another server or another database. `url` has a query part already.
@@ -115,6 +147,7 @@ impl Schema {
         let schema = Schema {
             name: format!("t_{}", ulid::Ulid::generate()).to_lowercase(),
             url: url.to_owned(),
+            way: None,
             client: Mutex::new(None),
         };
         schema.exec(&format!("create schema {}", schema.name));
@@ -125,9 +158,9 @@ impl Schema {
         &self.name
     }
 
-    /// The server's URL, without the schema.
+    /// The server's URL for a device, without the schema.
     pub fn url(&self) -> &str {
-        &self.url
+        self.way.as_deref().unwrap_or(&self.url)
     }
 
     /// The same URL by way of another address, such as a proxy's.
