@@ -6,6 +6,9 @@ SHELL := /bin/sh
 # Found (or installed) once for each recipe that needs it; the demo and the tests read the variable.
 with_postgres = TIDEWATER_PG_BIN="$$(./scripts/ensure-postgres)" || exit 1; export TIDEWATER_PG_BIN;
 
+# Only the tests behind a pooler read it; empty where they are to be skipped.
+with_pgbouncer = TIDEWATER_PGBOUNCER="$$(./scripts/ensure-pgbouncer)" || exit 1; export TIDEWATER_PGBOUNCER;
+
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +19,7 @@ demo: toolchain ## two devices, a PostgreSQL, a conflict, convergence: all in a 
 
 .PHONY: test
 test: toolchain ## every test that CI runs, against a real PostgreSQL
-	@$(with_postgres) cargo test --features failpoints
+	@$(with_postgres) $(with_pgbouncer) cargo test --features failpoints
 
 .PHONY: lint
 lint: toolchain ## formatting, clippy, documentation, dependencies

@@ -16,6 +16,7 @@ use crate::model::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
 /// What a device learned of one mirror table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -334,6 +335,14 @@ pub trait Remote: Send + Sync + 'static {
 
     /// Commits a trifle durably, which flushes all WAL before it.
     fn flush(&self, device: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Calls `heard` whenever others may have written, on a connection of its own, until that ends or
+    /// where it cannot be had. Never the only way to learn of a change.
+    fn listen(
+        &self,
+        device: &str,
+        heard: Arc<dyn Fn() + Send + Sync>,
+    ) -> impl Future<Output = Result<()>> + Send + 'static;
 
     /// The tables of the workspace as their first device described them, and the app's `user_version`.
     fn describe(&self) -> impl Future<Output = Result<(Vec<Table>, i64)>> + Send;

@@ -195,6 +195,7 @@ pub(super) fn read(r: &mut Reader, folder: Option<&Path>, env: &Env) -> (Config,
             ),
             page_size: r.count("download.page_size", PAGE_SIZE, 1..=ITEMS_LIMIT),
             page_bytes_max: r.count("download.page_bytes_max", PAGE_BYTES_MAX, 1..=BYTES_LIMIT),
+            listen: r.boolean("download.listen", true),
         },
         retry: read_retry(r),
         conflict: Conflict {
@@ -210,11 +211,6 @@ pub(super) fn read(r: &mut Reader, folder: Option<&Path>, env: &Env) -> (Config,
         },
         tables: read_tables(r),
     };
-    r.unsupported("download.listen", |value| match value {
-        Value::Bool(flag) => !flag,
-        Value::Loose(text) => text.trim() == "false",
-        _ => false,
-    });
     r.unsupported("retention.tombstone_days", |_| false);
     r.unsupported(
         "metrics.listen",

@@ -172,6 +172,8 @@ pub struct Download {
     pub page_size: usize,
     /// Bytes in a page.
     pub page_bytes_max: usize,
+    /// Whether a wait is cut short by LISTEN where that works.
+    pub listen: bool,
 }
 
 /// `[retry]`

@@ -244,7 +244,6 @@ fn config(conn: &Conn, target: &Target, device: &str) -> tokio_postgres::Config 
     pg.port(target.port)
         .user(&conn.user)
         .dbname(&conn.dbname)
-        .connect_timeout(conn.connect_timeout)
         .keepalives(conn.keepalives.on)
         .application_name(format!("tidewater/{} {device}", env!("CARGO_PKG_VERSION")));
     if let Some(idle) = conn.keepalives.idle {

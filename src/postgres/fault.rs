@@ -38,6 +38,9 @@ pub fn fault(e: &tokio_postgres::Error, what: &str) -> Error {
             };
             format!("{}{place}", condition(sqlstate))
         }
+        _ if sqlstate == "25006" => {
+            "the server takes no writes: it is a standby or read-only".into()
+        }
         _ => db.message().to_owned(),
     };
     let (code, remedy) = describe(next, sqlstate);

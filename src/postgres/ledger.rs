@@ -7,6 +7,7 @@
 
 use super::PgRemote;
 use super::decode::get;
+use super::listen;
 use super::quote::{Statement, ident};
 use super::session::Session;
 use super::workspace::no_answer;
@@ -55,6 +56,9 @@ pub fn advance(schema: &str, batch: &Batch) -> Statement {
         .min()
         .unwrap_or(u64::MAX);
     let oldest = st.text(&oldest.to_string());
+    // With the commit: nobody is woken for what is not there yet, and nobody by a batch rolled back.
+    let workspace = st.text(schema);
+    let tell = listen::tell(&workspace, &id);
     st.sql = format!(
         "update {s}.tidewater_devices d set push_seq = {seq} + 1, last_batch = {key}, \
          last_seen = clock_timestamp(), outcomes = coalesce((select jsonb_object_agg(e.key, e.value) \
@@ -63,7 +67,7 @@ pub fn advance(schema: &str, batch: &Batch) -> Statement {
          where d.id = {id} and d.push_seq = {seq} and d.last_batch is not distinct from {prev} \
          and exists (select 1 from {s}.tidewater_workspace w where w.instance = {instance} \
          and w.gc_xid <= {oldest}::text::xid8) \
-         returning true"
+         returning true, {tell}"
     );
     st
 }

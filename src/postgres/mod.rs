@@ -14,6 +14,7 @@ mod fetch;
 mod head;
 mod judge;
 mod ledger;
+mod listen;
 mod mirror;
 mod mirror_sql;
 mod push;
@@ -250,6 +251,14 @@ impl Remote for PgRemote {
 
     async fn flush(&self, device: &str) -> Result<()> {
         self.steady(|| ledger::touch(self, device)).await
+    }
+
+    fn listen(
+        &self,
+        device: &str,
+        heard: Arc<dyn Fn() + Send + Sync>,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        listen::listen(self, device, heard)
     }
 
     async fn describe(&self) -> Result<(Vec<Table>, i64)> {

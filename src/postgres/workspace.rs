@@ -18,7 +18,10 @@ use tokio_postgres::types::Type;
 const PROTOCOL: i32 = 1;
 
 /// The migrations of the workspace in their order; a released one is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_workspace.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_workspace.sql"),
+    include_str!("../../migrations/postgres/0002_operations.sql"),
+];
 
 /// Replaces the placeholder of the migration files by the quoted schema.
 fn in_schema(sql: &str, schema: &str) -> String {

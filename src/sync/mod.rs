@@ -12,6 +12,7 @@ mod compare;
 mod connect;
 mod detach;
 mod device;
+mod ear;
 mod heal;
 mod init;
 mod lock;

@@ -32,9 +32,38 @@ pub fn delay(base: Duration, cap: Duration, attempt: u32) -> Duration {
     last
 }
 
+/// A moment within `bound`, so that those who hear of the same thing do not ask at once.
+pub fn spread(bound: Duration) -> Duration {
+    delay(bound, bound, 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What several devices wait for at once is asked for at different times: the waits lie all over
+    /// their bound, and no part of it is crowded. The limits are many standard deviations wide.
+    #[test]
+    fn devices_that_wait_for_the_same_come_at_different_times() {
+        const DEVICES: usize = 4_000;
+        let cap = Duration::from_secs(5);
+        let draws: [&dyn Fn() -> Duration; 2] =
+            [&|| delay(Duration::from_secs(1), cap, 8), &|| spread(cap)];
+        for draw in draws {
+            let mut tenths = [0_usize; 10];
+            for _ in 0..DEVICES {
+                let part = draw().as_secs_f64() / cap.as_secs_f64() * 10.0;
+                tenths[(part as usize).min(9)] += 1;
+            }
+            let expected = DEVICES / 10;
+            assert!(
+                tenths
+                    .iter()
+                    .all(|n| (expected / 2..expected * 2).contains(n)),
+                "{tenths:?}"
+            );
+        }
+    }
 
     #[test]
     fn delays_stay_below_their_bound_and_never_give_up() {

@@ -6,9 +6,11 @@
 
 use super::circuit::{Circuit, Failure};
 use super::device::{Device, now_ms};
+use super::ear::Ear;
 use super::lock;
 use super::now::{self, Answer, Request};
 use super::observer::Observer;
+use super::retry::spread;
 use super::{connect, init};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
@@ -29,6 +31,9 @@ const QUIET: Duration = Duration::from_millis(150);
 
 /// ... and is not waited out for longer than this.
 const BURST: Duration = Duration::from_secs(1);
+
+/// After a notification the feed is read within this: all devices of a workspace hear it at once.
+const HEARD: Duration = Duration::from_millis(250);
 
 /// How long a starting service waits for a command that holds the device.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -116,6 +121,8 @@ struct Service<'a, R> {
     shown: report::Circuit,
     /// Whether the last look found it paused.
     paused: bool,
+    /// Hears of others' writes, where that is wanted and possible.
+    ear: Option<Ear>,
     /// The last error, told once.
     last_error: Option<(Code, String)>,
     next_push: Instant,
@@ -134,6 +141,7 @@ impl<'a, R: Remote> Service<'a, R> {
             circuit: Circuit::new(retry.base_delay, retry.max_delay),
             shown: report::Circuit::Closed,
             paused: false,
+            ear: device.config.download.listen.then(Ear::new),
             device,
             held,
             observer,
@@ -193,6 +201,7 @@ impl<'a, R: Remote> Service<'a, R> {
             self.tell("paused".to_owned());
             return Ok(());
         }
+        self.listen().await?;
         let now = Instant::now();
         let written = self.burst_is_over(now);
         if written {
@@ -218,6 +227,23 @@ impl<'a, R: Remote> Service<'a, R> {
         if now >= self.next_prune {
             self.next_prune = now + PRUNE_LOOK;
             self.device.prune_if_due()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps listening while the remote is in reach, and pulls soon after something was heard.
+    async fn listen(&mut self) -> Result<()> {
+        let in_reach = self.last_error.is_none() && !self.told.is_empty();
+        let Some(ear) = self.ear.as_mut().filter(|_| in_reach) else {
+            return Ok(());
+        };
+        if ear.heard() {
+            let soon = Instant::now() + spread(HEARD);
+            self.next_pull = self.next_pull.min(soon);
+        }
+        if ear.rests() {
+            let device = self.device.id()?;
+            ear.keep(&self.device.remote, &device).await;
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ fn chinook_arrives_value_by_value() {
 }
 
 #[test]
-fn a_clone_of_chinook_equals_the_original_by_value_type_and_schema() {
+pub fn a_clone_of_chinook_equals_the_original_by_value_type_and_schema() {
     let schema = Schema::new();
     let original = chinook(&schema, "a");
     original.sql("pragma user_version = 42");

@@ -142,7 +142,7 @@ fn sides(key: &str) -> (Value, Value) {
 }
 
 #[test]
-fn every_kind_of_conflict_is_decided_by_every_policy_and_kept_whole_on_both_sides() {
+pub fn every_kind_of_conflict_is_decided_by_every_policy_and_kept_whole_on_both_sides() {
     for case in &CASES {
         let (fleet, pusher, holder) = meet(case);
         let (mine, theirs) = (by_key(&pusher), by_key(&holder));
@@ -240,7 +240,7 @@ fn without_files_the_rows_are_kept_all_the_same() {
 }
 
 #[test]
-fn a_restored_original_is_a_new_edit_that_reaches_everyone() {
+pub fn a_restored_original_is_a_new_edit_that_reaches_everyone() {
     for case in &CASES {
         // Either side may restore what lost, the one that wrote it and the one that won over it.
         for by_the_loser in [true, false] {

@@ -142,7 +142,7 @@ fn a_plain_retry_after_a_lost_answer_applies_twice() {
 
 /// Everything that both devices wrote, in the shared tables of their running services.
 #[test]
-fn services_whose_every_commit_may_lose_its_answer_converge_without_a_conflict() {
+pub fn services_whose_every_commit_may_lose_its_answer_converge_without_a_conflict() {
     let mut rng = seed::rng();
     let proxy = Proxy::shared_server();
     let fleet = Fleet::configured(

@@ -134,7 +134,7 @@ impl Seen {
 }
 
 #[test]
-fn what_eight_overlapping_writers_commit_arrives_within_two_polls_and_a_second() {
+pub fn what_eight_overlapping_writers_commit_arrives_within_two_polls_and_a_second() {
     let seed = seed::seed();
     let fleet = Fleet::configured(ITEMS, "[download]\npoll_interval_seconds = 0.2\n");
     let device = fleet.device("a");
@@ -271,7 +271,7 @@ fn a_delete_that_commits_behind_a_later_change_arrives() {
 }
 
 #[test]
-fn a_change_that_commits_while_a_round_of_pages_is_under_way_arrives() {
+pub fn a_change_that_commits_while_a_round_of_pages_is_under_way_arrives() {
     let fleet = Fleet::configured(ITEMS, "[download]\npage_size = 2\n");
     let device = fleet.device("a");
     device.json(&["now"]);

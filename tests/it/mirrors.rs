@@ -8,7 +8,7 @@ use crate::support::wait::{PATIENCE, eventually};
 use std::thread;
 
 #[test]
-fn two_devices_that_start_at_once_make_one_workspace() {
+pub fn two_devices_that_start_at_once_make_one_workspace() {
     let schema = Schema::new();
     let devices: Vec<Device> = (0..4)
         .map(|n| {
@@ -107,7 +107,7 @@ fn a_table_whose_columns_do_not_fit_is_refused_alone() {
 }
 
 #[test]
-fn unique_values_that_swap_rows_travel_in_one_batch() {
+pub fn unique_values_that_swap_rows_travel_in_one_batch() {
     let fleet = Fleet::new("create table seat (id text primary key, place text unique)");
     let (a, b) = (fleet.device("a"), fleet.device("b"));
     a.sql("insert into seat values ('x', 'window'), ('y', 'aisle')");

@@ -72,7 +72,7 @@ fn outcome(said: &Json) -> &str {
 }
 
 #[test]
-fn one_poison_row_among_ten_thousand_stops_nobody_else_and_heals() {
+pub fn one_poison_row_among_ten_thousand_stops_nobody_else_and_heals() {
     let schema = Schema::new();
     let device = messages(&schema, schema.url(), "a", "");
     schema.exec(CHECK);

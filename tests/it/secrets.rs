@@ -2,13 +2,12 @@
 
 use crate::sides;
 use crate::stories::MESSAGES;
+use crate::support::certificates::{authority, give};
 use crate::support::cli::{Device, Output, Running, tidewater};
 use crate::support::server::{Schema, start};
 use crate::support::wait::{PATIENCE, eventually};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::fs::PermissionsExt;
 use tidewater::throwaway::{Options, Server};
 
 /// Letters that occur nowhere else. It needs no escaping in a URL.
@@ -199,93 +198,6 @@ fn a_broken_configuration_is_refused_without_its_password() {
     let said = device.tw(&["status"]).expect_code(2);
     silent(&said);
     assert!(said.stderr.contains("chmod 600"), "{said:#?}");
-}
-
-/// An authority, and a certificate of it for the throw-away server's address.
-fn authority(folder: &Path, name: &str) {
-    let run = |words: &[&str]| {
-        let done = Command::new("openssl")
-            .args(words)
-            .current_dir(folder)
-            .output()
-            .expect("the openssl command");
-        assert!(done.status.success(), "{words:?}: {done:?}");
-    };
-    let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
-    run(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        &key,
-        "-out",
-        &pem,
-        "-subj",
-        &format!("/CN={name}"),
-        "-addext",
-        "basicConstraints=critical,CA:TRUE",
-        "-addext",
-        "keyUsage=critical,keyCertSign",
-    ]);
-    let (host_key, request, host) = (
-        format!("{name}-server.key"),
-        format!("{name}-server.csr"),
-        format!("{name}-server.pem"),
-    );
-    run(&[
-        "req",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-keyout",
-        &host_key,
-        "-out",
-        &request,
-        "-subj",
-        "/CN=throwaway",
-    ]);
-    let extensions = format!("{name}.ext");
-    fs::write(
-        folder.join(&extensions),
-        "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n",
-    )
-    .unwrap();
-    run(&[
-        "x509",
-        "-req",
-        "-in",
-        &request,
-        "-CA",
-        &pem,
-        "-CAkey",
-        &key,
-        "-CAcreateserial",
-        "-days",
-        "2",
-        "-out",
-        &host,
-        "-extfile",
-        &extensions,
-    ]);
-}
-
-/// Puts a file into the server's own folder, as its account wants it.
-fn give(server: &Server, from: &Path, name: &str) {
-    let to = server.data_dir().join(name);
-    fs::copy(from, &to).unwrap();
-    fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
-    let owner = fs::metadata(server.data_dir()).unwrap();
-    if fs::metadata(&to).unwrap().uid() != owner.uid() {
-        chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
-    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn bodies(device: &Device, schema: &Schema, id: &str) -> (Vec<String>, Vec<Strin
 }
 
 #[test]
-fn what_was_written_offline_is_there_once_the_network_is() {
+pub fn what_was_written_offline_is_there_once_the_network_is() {
     let schema = Schema::new();
     let proxy = Proxy::shared_server();
     proxy.set(Mode::Refuse);
@@ -79,7 +79,7 @@ fn what_was_written_offline_is_there_once_the_network_is() {
 }
 
 #[test]
-fn a_blocked_network_holds_changes_back_and_loses_none() {
+pub fn a_blocked_network_holds_changes_back_and_loses_none() {
     let schema = Schema::new();
     let proxy = Proxy::shared_server();
     let short = "[retry]\nbase_delay_seconds = 0.05\n";
@@ -146,7 +146,7 @@ fn a_hundred_quick_messages_travel_in_few_batches() {
 }
 
 #[test]
-fn a_hundred_quick_messages_travel_in_few_batches_through_the_service() {
+pub fn a_hundred_quick_messages_travel_in_few_batches_through_the_service() {
     let schema = Schema::new();
     let device = messages(&schema, schema.url(), "a", "[upload]\nbatch_size = 50\n");
     device.sql("insert into messages values ('first', 'the service is awake', -1)");
@@ -189,7 +189,7 @@ fn large_rows_travel_in_batches_by_their_bytes() {
 }
 
 #[test]
-fn a_row_changed_in_postgres_arrives_and_a_concurrent_change_is_a_conflict() {
+pub fn a_row_changed_in_postgres_arrives_and_a_concurrent_change_is_a_conflict() {
     let schema = Schema::new();
     let device = messages(&schema, schema.url(), "a", "");
     device.sql("insert into messages values ('m1', 'written here', 7)");
@@ -245,7 +245,7 @@ fn a_row_changed_in_postgres_arrives_and_a_concurrent_change_is_a_conflict() {
 }
 
 #[test]
-fn edits_deletes_truncate_and_key_changes_made_in_postgres_arrive() {
+pub fn edits_deletes_truncate_and_key_changes_made_in_postgres_arrive() {
     let schema = Schema::new();
     let device = messages(&schema, schema.url(), "a", "");
     device.sql("create table notes (a integer, b text, v text, primary key (a, b))");
@@ -333,7 +333,7 @@ fn a_sync_with_nothing_to_do_asks_the_server_once() {
 }
 
 #[test]
-fn two_devices_and_postgres_hold_one_conversation() {
+pub fn two_devices_and_postgres_hold_one_conversation() {
     let schema = Schema::new();
     let a = messages(&schema, schema.url(), "a", "");
     a.sql("insert into messages values ('m1', 'from a', 1)");

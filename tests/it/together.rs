@@ -52,7 +52,7 @@ fn sync(device: &Device, args: &[&str]) {
 }
 
 #[test]
-fn devices_that_push_the_same_rows_at_once_do_not_deadlock() {
+pub fn devices_that_push_the_same_rows_at_once_do_not_deadlock() {
     let server = server::start(Options::default());
     let schema = Schema::on(&server.url());
     rounds(

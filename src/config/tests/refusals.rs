@@ -269,7 +269,6 @@ fn impossible_values_are_refused_with_key_value_range_and_line() {
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     for (text, key) in [
-        ("[download]\nlisten = true", "download.listen"),
         (
             "[retention]\ntombstone_days = 90",
             "retention.tombstone_days",

@@ -3,6 +3,7 @@
 // Each test uses a part of it.
 #![allow(dead_code)]
 
+pub mod certificates;
 pub mod cli;
 pub mod fleet;
 pub mod neighbour;

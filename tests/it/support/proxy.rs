@@ -31,6 +31,10 @@ pub enum Mode {
     CutAfterReplyTo(String),
     /// The connection breaks before a request whose SQL contains this text reaches the server.
     CutBefore(String),
+    /// The connection stays open, but neither such a request nor anything after it passes.
+    SilenceBefore(String),
+    /// The same for a commit.
+    SilenceBeforeCommit,
 }
 
 impl Mode {
@@ -39,7 +43,10 @@ impl Mode {
         match self {
             Mode::CutAfterCommitReply => wish.answer = Some(Rule::Commit),
             Mode::CutAfterReplyTo(text) => wish.answer = Some(Rule::Contains(text.clone())),
-            Mode::CutBefore(text) => wish.before = Some(Rule::Contains(text.clone())),
+            Mode::CutBefore(text) | Mode::SilenceBefore(text) => {
+                wish.before = Some(Rule::Contains(text.clone()));
+            }
+            Mode::SilenceBeforeCommit => wish.before = Some(Rule::Commit),
             _ => {}
         }
         wish
@@ -307,6 +314,11 @@ async fn pump(
         to.write_all(&passage.forward).await?;
         passed += passage.forward.len() as u64;
         if passage.cut {
+            if matches!(now.mode, Mode::SilenceBefore(_) | Mode::SilenceBeforeCommit) {
+                // Until the client gives up and the connection goes.
+                let mut rest = Vec::new();
+                from.read_to_end(&mut rest).await?;
+            }
             return Ok(());
         }
     }
