@@ -177,7 +177,10 @@ impl PgRemote {
             Err(e)
                 if idle >= IDLE
                     && e.sqlstate.is_none()
-                    && e.disposition == Some(Disposition::OutcomeUnknown) =>
+                    && matches!(
+                        e.disposition,
+                        Some(Disposition::OutcomeUnknown | Disposition::TooSlow)
+                    ) =>
             {
                 tracing::debug!(error = %e.message, "a connection was cut while idle");
                 work().await

@@ -36,11 +36,7 @@ fn variables_that_mean_nothing_are_refused() {
             "yes",
             "true or false",
         ),
-        (
-            "TIDEWATER_DOWNLOAD__LISTEN",
-            "true",
-            "not supported by this version yet",
-        ),
+        ("TIDEWATER_DOWNLOAD__LISTEN", "perhaps", "true or false"),
         (
             "TIDEWATER_RETENTION__TOMBSTONE_DAYS",
             "9",
