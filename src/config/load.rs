@@ -209,14 +209,10 @@ pub(super) fn read(r: &mut Reader, folder: Option<&Path>, env: &Env) -> (Config,
             synced_days: r.uint("retention.synced_days", SYNCED_DAYS, 0..=DAYS_LIMIT),
             conflict_days: r.uint("retention.conflict_days", CONFLICT_DAYS, 0..=DAYS_LIMIT),
         },
+        metrics: read_metrics(r),
         tables: read_tables(r),
     };
     r.unsupported("retention.tombstone_days", |_| false);
-    r.unsupported(
-        "metrics.listen",
-        |value| matches!(value, Value::Text(text) | Value::Loose(text) if text.is_empty()),
-    );
-    r.unsupported("metrics.allowed_hosts", |_| false);
     let url = r.text("remote.url");
     (config, url)
 }
@@ -325,6 +321,36 @@ fn read_retry(r: &mut Reader) -> Retry {
         retry.base_delay = retry.max_delay;
     }
     retry
+}
+
+fn read_metrics(r: &mut Reader) -> Metrics {
+    let listen = r.text_or_empty("metrics.listen");
+    let listen = match listen.as_deref() {
+        None => HostPort::parse(METRICS_LISTEN),
+        Some("") => None,
+        Some(text) => {
+            let place = HostPort::parse(text).filter(|place| place.port.is_some());
+            if place.is_none() {
+                r.refuse(
+                    "metrics.listen",
+                    "an address with a port from 0 to 65535, such as 127.0.0.1:9842 or [::1]:9842, or empty for none",
+                );
+            }
+            place
+        }
+    };
+    let hosts = r.list("metrics.allowed_hosts").unwrap_or_default();
+    let allowed_hosts: Vec<HostPort> = hosts.iter().filter_map(|t| HostPort::parse(t)).collect();
+    if allowed_hosts.len() < hosts.len() {
+        r.refuse(
+            "metrics.allowed_hosts",
+            "a list of host names, each with or without a port, such as [\"tidewater:9842\"]",
+        );
+    }
+    Metrics {
+        listen,
+        allowed_hosts,
+    }
 }
 
 const POLICIES: [(&str, Policy); 3] = [

@@ -9,6 +9,7 @@ mod conninfo;
 mod embed;
 mod env;
 mod fault;
+mod listen;
 mod load;
 mod reader;
 mod secret;
@@ -20,6 +21,7 @@ pub mod template;
 pub use conninfo::{ChannelBinding, ClientCert, Conn, Host, Keepalives, Session, SslMode, Target};
 #[doc(hidden)]
 pub use env::Env;
+pub use listen::HostPort;
 pub use secret::Secret;
 
 use crate::error::{Error, Result};
@@ -70,6 +72,8 @@ pub const CONFLICT_DIRECTORY: &str = ".tidewater/conflicts";
 pub const SYNCED_DAYS: u32 = 7;
 /// Default of `retention.conflict_days`.
 pub const CONFLICT_DAYS: u32 = 90;
+/// Default of `metrics.listen`.
+pub const METRICS_LISTEN: &str = "127.0.0.1:9842";
 
 /// What the command line says in place of the configuration.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +113,8 @@ pub struct Config {
     pub conflict: Conflict,
     /// `[retention]`.
     pub retention: Retention,
+    /// `[metrics]`.
+    pub metrics: Metrics,
     /// `[tables.NAME]` by the name as written; look up with [`Config::table`].
     pub tables: BTreeMap<String, TableConfig>,
 }
@@ -205,6 +211,15 @@ pub struct Retention {
     pub synced_days: u32,
     /// Days that acknowledged conflicts are kept.
     pub conflict_days: u32,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where the endpoint listens; it has a port. `None`: nowhere.
+    pub listen: Option<HostPort>,
+    /// Further names that it answers to; one without a port answers on any.
+    pub allowed_hosts: Vec<HostPort>,
 }
 
 /// `[tables.NAME]`

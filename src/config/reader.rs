@@ -77,6 +77,14 @@ impl Reader {
         self.read(key, |value| text(value, usize::MAX))
     }
 
+    /// A text that may be empty, where that has a meaning.
+    pub fn text_or_empty(&mut self, key: &str) -> Option<String> {
+        self.read(key, |value| match value {
+            Value::Text(t) | Value::Loose(t) if t.trim().is_empty() => Ok(String::new()),
+            value => text(value, usize::MAX),
+        })
+    }
+
     /// A text that becomes a name in Postgres.
     pub fn name(&mut self, key: &str) -> Option<String> {
         self.read(key, |value| text(value, NAME_BYTES_MAX))

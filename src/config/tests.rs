@@ -194,7 +194,8 @@ fn every_key_of_the_contract_is_read() {
         synced_days = 0
         conflict_days = 12
         [metrics]
-        listen = ""
+        listen = "[::1]:9900"
+        allowed_hosts = ["tidewater:9842", "Host.Example"]
         [tables.messages]
         privacy = "redacted"
         redact = ["Body"]
@@ -250,6 +251,12 @@ fn every_key_of_the_contract_is_read() {
         (c.retention.synced_days, c.retention.conflict_days),
         (0, 12)
     );
+    let places = |list: &[HostPort]| list.iter().map(HostPort::to_string).collect::<Vec<_>>();
+    assert_eq!(places(c.metrics.listen.as_slice()), ["[::1]:9900"]);
+    assert_eq!(
+        places(&c.metrics.allowed_hosts),
+        ["tidewater:9842", "host.example"]
+    );
     assert_eq!(
         (c.policy("MESSAGES"), c.policy("other")),
         (Policy::LocalWins, Policy::RemoteWins)
@@ -258,6 +265,23 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(c.table("ODD NAME").privacy, Privacy::LocalOnly);
     assert_eq!(c.table("other").privacy, Privacy::Full);
     assert!(c.local.selects("Messages") && !c.local.selects("media") && !c.local.selects("chats"));
+}
+
+#[test]
+fn the_endpoint_is_on_unless_it_is_turned_off() {
+    let listen = |text: &str| {
+        Place::new(text)
+            .good()
+            .metrics
+            .listen
+            .map(|l| l.to_string())
+    };
+    assert_eq!(listen("").as_deref(), Some("127.0.0.1:9842"));
+    assert_eq!(listen("[metrics]\nlisten = \"\""), None);
+    assert_eq!(
+        listen("[metrics]\nlisten = \"localhost:0\"").as_deref(),
+        Some("localhost:0")
+    );
 }
 
 #[test]
@@ -348,12 +372,14 @@ fn the_environment_sets_every_scalar_and_list() {
         .var("TIDEWATER_CONFLICT__POLICY", "local_wins")
         .var("TIDEWATER_DOWNLOAD__LISTEN", "false")
         .var("TIDEWATER_METRICS__LISTEN", "")
+        .var("TIDEWATER_METRICS__ALLOWED_HOSTS", "a:1, b")
         .var("TIDEWATER_OTHER", "ignored")
         .good();
     assert_eq!(c.local.tables, ["a", "b", "c"]);
     assert!(c.local.exclude.is_empty() && !c.conflict.preserve_original);
     assert_eq!(c.upload.poll_interval, Duration::from_millis(50));
     assert_eq!(c.conflict.policy, Policy::LocalWins);
+    assert_eq!((c.metrics.listen, c.metrics.allowed_hosts.len()), (None, 2));
     let c = Place::new("")
         .var("TIDEWATER_REMOTE_URL", "postgres://u:canary@h/d")
         .good();

@@ -269,11 +269,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "[retention]\ntombstone_days = 90",
             "retention.tombstone_days",
         ),
-        ("[metrics]\nlisten = \"127.0.0.1:9842\"", "metrics.listen"),
-        (
-            "[metrics]\nallowed_hosts = [\"a\"]",
-            "metrics.allowed_hosts",
-        ),
         (
             "[tables.m]\nprivacy_column = \"p\"",
             "tables.m.privacy_column",
@@ -282,6 +277,36 @@ fn what_is_not_built_yet_is_refused_by_name() {
     ] {
         expect(text, &[key, "line 2", "not supported by this version yet"]);
     }
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_is_refused() {
+    for listen in [
+        "127.0.0.1",
+        "9842",
+        "localhost:http",
+        "127.0.0.999:1",
+        "a:65536",
+        "http://a:1",
+    ] {
+        expect(
+            &format!("[metrics]\nlisten = \"{listen}\""),
+            &["metrics.listen", "line 2", listen, "127.0.0.1:9842"],
+        );
+    }
+    for hosts in [
+        "[\"a b\"]",
+        "[\"http://a\"]",
+        "[\"a:b\"]",
+        "[\"\"]",
+        "\"a\"",
+        "7",
+    ] {
+        let parts = ["metrics.allowed_hosts", "line 2"];
+        expect(&format!("[metrics]\nallowed_hosts = {hosts}"), &parts);
+    }
+    expect("[metrics]\nlisten = 9842", &["metrics.listen", "9842"]);
+    expect("[metrics]\nport = 1", &["metrics.port", "unknown"]);
 }
 
 #[test]
