@@ -9,6 +9,9 @@ with_postgres = TIDEWATER_PG_BIN="$$(./scripts/ensure-postgres)" || exit 1; expo
 # Only the tests behind a pooler read it; empty where they are to be skipped.
 with_pgbouncer = TIDEWATER_PGBOUNCER="$$(./scripts/ensure-pgbouncer)" || exit 1; export TIDEWATER_PGBOUNCER;
 
+# Where it cannot be had, the tests that need it say so and are left out, but not in CI.
+with_prometheus = TIDEWATER_PROMETHEUS_BIN="$$(./scripts/ensure-prometheus)" && export TIDEWATER_PROMETHEUS_BIN || [ "$${CI:-}" != true ] || exit 1;
+
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +22,7 @@ demo: toolchain ## two devices, a PostgreSQL, a conflict, convergence: all in a 
 
 .PHONY: test
 test: toolchain ## every test that CI runs, against a real PostgreSQL
-	@$(with_postgres) $(with_pgbouncer) cargo test --features failpoints
+	@$(with_postgres) $(with_pgbouncer) $(with_prometheus) cargo test --features failpoints
 
 .PHONY: lint
 lint: toolchain ## formatting, clippy, documentation, dependencies
