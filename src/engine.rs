@@ -9,6 +9,7 @@
 
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::http;
 use crate::report::{InitReport, ModeReport, NoProgress, NowReport, StatusReport};
 use crate::sync::Observer;
 use crate::sync::ops::{self, NowOptions};
@@ -81,8 +82,8 @@ impl Engine {
             .name("tidewater".to_owned())
             .spawn(move || {
                 let told = Ready(Mutex::new(Some(ready)));
-                let done =
-                    runtime().and_then(|r| r.block_on(ops::run(&config, false, stop, &told)));
+                let service = |monitor| ops::run(&config, false, stop, &told, monitor);
+                let done = runtime().and_then(|r| r.block_on(http::beside(&config, service)));
                 // Before `told` goes: whoever waits for it then finds how it ended.
                 ended.send_replace(Some(done));
             })

@@ -76,9 +76,10 @@
 //! Everything else that this crate exports is for its own program and tests, is not documented, and may
 //! change in any version.
 #![warn(missing_docs)]
-// Layers, reading down: `cli` and `engine` → `sync` (push, pull, schedule) → {`sqlite`, `remote`} →
+// Layers, reading down: `cli`, `engine` and `http` → `sync` (push, pull, schedule) → {`sqlite`, `remote`} →
 // `model`. `postgres` implements `remote` at the side. `model` is pure; `sqlite` alone knows rusqlite,
-// `postgres` alone knows tokio-postgres, and the two never see each other.
+// `postgres` alone knows tokio-postgres, and the two never see each other. `metrics` is told by
+// all and knows nobody.
 
 pub mod config;
 pub mod report;
@@ -91,6 +92,10 @@ pub mod cli;
 pub mod error;
 #[doc(hidden)]
 pub mod failpoint;
+#[doc(hidden)]
+pub mod http;
+#[doc(hidden)]
+pub mod metrics;
 #[doc(hidden)]
 pub mod model;
 #[doc(hidden)]

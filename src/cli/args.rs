@@ -359,6 +359,7 @@ impl Cli {
     pub fn overrides(&self) -> Overrides {
         Overrides {
             no_file: false,
+            no_endpoint: false,
             config: self.global.config.clone(),
             db: self.global.db.clone(),
             remote: self.global.remote.clone(),

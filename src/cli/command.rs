@@ -5,6 +5,7 @@ use super::output::Output;
 use super::{FOUND, INTERRUPTED, demo, manual, notify, progress, render, signal, watch};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::http;
 use crate::report::{DryRunReport, ItemResult, ResultsReport, Statement, Time};
 use crate::sync::ops::{self, InitOptions, InitOutcome, NowOptions, QueueFilter};
 use std::future::Future;
@@ -129,7 +130,11 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             runtime.block_on(async {
                 let stop = signal::listen()?;
                 tokio::spawn(notify::stopping(stop.clone()));
-                ops::run(config, init, stop, &notify::Systemd::new()).await
+                let systemd = notify::Systemd::new();
+                http::beside(config, |monitor| {
+                    ops::run(config, init, stop, &systemd, monitor)
+                })
+                .await
             })?;
             Ok(0)
         }

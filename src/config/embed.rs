@@ -34,6 +34,7 @@ impl Config {
         let overrides = Overrides {
             db: Some(file.as_ref().to_owned()),
             remote: Some(url.to_owned()),
+            no_endpoint: true,
             ..Overrides::default()
         };
         load::assemble(
@@ -45,10 +46,12 @@ impl Config {
     }
 
     /// Reads `tidewater.toml` or another file of its form, as `tidewater --config FILE` does: a
-    /// `TIDEWATER_<SECTION>__<KEY>` variable wins over the file.
+    /// `TIDEWATER_<SECTION>__<KEY>` variable wins over the file. No port is opened unless one of them
+    /// names it.
     pub fn from_file(file: impl AsRef<Path>) -> Result<Config> {
         Config::load(&Overrides {
             config: Some(file.as_ref().to_owned()),
+            no_endpoint: true,
             ..Overrides::default()
         })
     }
@@ -92,8 +95,11 @@ impl Config {
             text: text.to_owned(),
             readable_by_others: false,
         };
-        let mut config =
-            load::assemble(Some(file), &Overrides::default(), GIVEN, &own_values(env))?;
+        let overrides = Overrides {
+            no_endpoint: true,
+            ..Overrides::default()
+        };
+        let mut config = load::assemble(Some(file), &overrides, GIVEN, &own_values(env))?;
         config.source = None;
         Ok(config)
     }
@@ -157,8 +163,17 @@ mod tests {
         let config = Config::from_toml_in(TEXT, env).expect("reads");
         assert_eq!(config.upload.batch_size, BATCH_SIZE);
         assert_eq!(config.source, None);
+        assert_eq!(config.metrics.listen, None);
         assert!(config.check().is_ok());
         assert!(!format!("{config:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_port_is_opened_where_the_text_asks_for_one() {
+        let text = format!("{TEXT}[metrics]\nlisten = \"127.0.0.1:9900\"\n");
+        let config = Config::from_toml_in(&text, Env::default()).expect("reads");
+        let listen = config.metrics.listen.map(|l| l.to_string());
+        assert_eq!(listen.as_deref(), Some("127.0.0.1:9900"));
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub(super) fn assemble(
         .map(Path::to_path_buf);
     let mut reader = Reader::new(sources, faults);
     let (mut config, url) = read(&mut reader, folder.as_deref(), env);
+    if overrides.no_endpoint && !reader.is_set("metrics.listen") {
+        config.metrics.listen = None;
+    }
     if let Some(db) = &overrides.db {
         config.local.path = Some(env.resolve(db));
     }

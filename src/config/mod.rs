@@ -88,6 +88,8 @@ pub struct Overrides {
     pub schema: Option<String>,
     /// Looks for no file at all, for a command that makes one.
     pub no_file: bool,
+    /// Listens nowhere unless told to, for a program that embeds the engine.
+    pub no_endpoint: bool,
 }
 
 /// The whole configuration.

@@ -312,6 +312,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     assert_eq!(c.local.path, Some(place.dir.path().join("env.db")));
     place.overrides = Overrides {
         no_file: false,
+        no_endpoint: false,
         config: None,
         db: Some("flag.db".into()),
         remote: Some("host=flag".into()),

@@ -6,6 +6,7 @@
 
 mod conflicts;
 mod explain;
+mod glance;
 mod lifecycle;
 mod progress;
 mod queue;
@@ -15,6 +16,8 @@ mod time;
 pub use crate::model::{Row, Value};
 pub use conflicts::{Conflict, ConflictsReport};
 pub use explain::{Event, ExplainReport, QueueDetail, QueueDetailReport};
+#[doc(hidden)]
+pub use glance::{ConflictLine, Failure, Glance};
 pub use lifecycle::{DetachReport, PruneReport, Pruned};
 #[doc(hidden)]
 pub use progress::{NoProgress, Progress};

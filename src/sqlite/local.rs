@@ -17,7 +17,7 @@ use rusqlite::{OpenFlags, OptionalExtension, Transaction, TransactionBehavior, p
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The migrations of the file in their order; a released one is never edited.
 const MIGRATIONS: &[&str] = &[
@@ -34,12 +34,16 @@ const BUSY: Duration = Duration::from_secs(5);
 /// A write transaction, for callers that do not know the driver.
 pub type Tx<'a> = Transaction<'a>;
 
+/// Told how long each write transaction waited for its lock.
+pub type OnWait = Box<dyn Fn(Duration) + Send + Sync>;
+
 /// An open file with tidewater's tables in it, or not yet.
 pub struct Local {
     pub(super) conn: Connection,
     pub(super) barred: Barred,
     path: PathBuf,
     inode: (u64, u64),
+    on_wait: Option<OnWait>,
 }
 
 /// Device and inode of a file: what a restore by rename changes.
@@ -90,6 +94,7 @@ impl Local {
             barred: Barred::default(),
             path: path.to_owned(),
             inode,
+            on_wait: None,
         })
     }
 
@@ -119,9 +124,20 @@ impl Local {
 
     /// Begins a write transaction: IMMEDIATE, for a read that turns into a write ignores the busy timeout.
     pub fn begin(&mut self) -> Result<Transaction<'_>> {
-        self.conn
+        let asked = Instant::now();
+        let begun = self
+            .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .or_fault("taking the file's write lock")
+            .or_fault("taking the file's write lock");
+        if let Some(tell) = &self.on_wait {
+            tell(asked.elapsed());
+        }
+        begun
+    }
+
+    /// Tells `on_wait` of every later wait for the write lock, given up or not.
+    pub fn tell_waits(&mut self, on_wait: OnWait) {
+        self.on_wait = Some(on_wait);
     }
 
     /// Whether tidewater's tables are in the file.

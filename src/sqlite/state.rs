@@ -2,7 +2,7 @@
 //!
 //! Names: migration, schema_version, device_id, former_ids (JSON), device_name, paused, identity (JSON), token (JSON),
 //! insert_lsn, push_seq (the next number to give), confirmed, chain_key, epoch, clock_offset_ms,
-//! synced_total, last_push_at, last_pull_at, problems (JSON).
+//! synced_total, last_push_at, last_pull_at, problems (JSON), reidentified_at, healed_at.
 
 use super::fault::OrFault;
 use crate::error::{Code, Error, Result};

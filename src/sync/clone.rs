@@ -56,6 +56,7 @@ pub async fn clone(
     let (config_file, existing) = config_place(config_path.as_deref(), file)?;
     let overrides = Overrides {
         no_file: !existing,
+        no_endpoint: false,
         config: existing.then(|| config_file.clone()),
         db: Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned())),
         remote,

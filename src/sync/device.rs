@@ -1,8 +1,10 @@
 //! One device at work: its file, its remote, and what both agreed on.
 
-use super::{compare, heal, preserve, retention};
+use super::repeat::Repeats;
+use super::{compare, heal, preserve, retention, tell};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
+use crate::metrics::Monitor;
 use crate::model::Token;
 use crate::remote::{Head, Hello, Remote, Tracked};
 use crate::report::Progress;
@@ -12,7 +14,8 @@ use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
 use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Log rows of one claim: a few milliseconds of the app's write lock.
 const CLAIM_SLICE: usize = 500;
@@ -58,6 +61,14 @@ pub struct Device<R> {
     /// When a push makes way for a pull that is due, and goes on after it: a long backlog must not keep
     /// other devices' changes out.
     pub push_until: Option<std::time::Instant>,
+    /// Where the work is reported to.
+    pub monitor: Arc<Monitor>,
+    /// Errors of tables that were told.
+    pub(super) repeats: Repeats,
+    /// Rows that the last pull could not apply.
+    pub(super) stuck: u64,
+    /// Whether the clock was said to be off.
+    pub(super) clock_told: bool,
     /// Whether the remote was prepared in this process.
     prepared: bool,
 }
@@ -78,8 +89,20 @@ impl<R: Remote> Device<R> {
             wrote: false,
             heeds_pause: false,
             push_until: None,
+            monitor: Arc::new(Monitor::new()?),
+            repeats: Repeats::default(),
+            stuck: 0,
+            clock_told: false,
             prepared: false,
         })
+    }
+
+    /// Reports to `monitor` from now on.
+    pub fn report_to(&mut self, monitor: Arc<Monitor>) {
+        let waits = Arc::clone(&monitor);
+        self.local
+            .tell_waits(Box::new(move |wait| waits.lock_waited(wait)));
+        self.monitor = monitor;
     }
 
     /// The device's id.
@@ -122,6 +145,7 @@ impl<R: Remote> Device<R> {
     /// The app changed its schema: look again and reinstall capture.
     pub fn heal_capture(&mut self) -> Result<()> {
         heal::reinstall(&mut self.local, &self.config)?;
+        self.monitor.error(Code::SchemasDiffer.as_str());
         // Columns that changed have to meet their mirror before anything else is exchanged.
         self.prepared = false;
         self.reload()
@@ -137,6 +161,7 @@ impl<R: Remote> Device<R> {
             user_version: self.local.user_version()?,
         };
         let mut workspace = self.remote.prepare(&hello).await?;
+        self.monitor.reached();
         let seen_before = state::identity(self.local.conn())?;
         if let Some(before) = &seen_before {
             check_identity(before, &workspace.identity)?;
@@ -174,10 +199,8 @@ impl<R: Remote> Device<R> {
             state::set_identity(&tx, &workspace.identity)?;
         }
         tx.commit().or_fault("storing the workspace")?;
-        for e in &workspace.refused {
-            tracing::warn!(code = e.code.as_str(), table = e.table, error = %e.message, "table is not mirrored");
-        }
-        self.refused = workspace.refused;
+        let before = std::mem::replace(&mut self.refused, workspace.refused);
+        tell::refused(self, &before);
         self.prepared = true;
         self.reload()
     }
@@ -202,6 +225,9 @@ impl<R: Remote> Device<R> {
 
     /// Checks the head of a pull before anything of it is used: the server, the ledger, the clock.
     pub fn check_head(&mut self, head: &Head, asked_at: i64) -> Result<Verdict> {
+        let latency = u64::try_from(now_ms() - asked_at).unwrap_or(0);
+        self.monitor
+            .met(&head.server_version, Duration::from_millis(latency));
         let conn = self.local.conn();
         if let Some(known) = state::identity(conn)? {
             check_identity(&known, &head.identity)?;
@@ -255,6 +281,7 @@ impl<R: Remote> Device<R> {
     pub async fn take_new_identity(&mut self) -> Result<()> {
         let former = self.id()?;
         let id = queue::take_new_identity(&mut self.local, now_ms())?;
+        self.monitor.error(Code::FileCopied.as_str());
         tracing::warn!(
             code = Code::FileCopied.as_str(),
             former,
@@ -269,10 +296,11 @@ impl<R: Remote> Device<R> {
 
     /// Writes down what a person should know of.
     pub fn report_problems(&mut self, last: Option<&Error>) -> Result<()> {
+        let offset = state::number(self.local.conn(), "clock_offset_ms")?;
+        tell::clock(self, offset, offset.abs() > OFFSET_SHOWN);
         let conn = self.local.conn();
         let mut problems: Vec<Problem> = last.map(Problem::from).into_iter().collect();
         problems.extend(self.refused.iter().map(Problem::from));
-        let offset = state::number(conn, "clock_offset_ms")?;
         if offset.abs() > OFFSET_SHOWN {
             problems.push(Problem {
                 code: Code::Clock.as_str().into(),

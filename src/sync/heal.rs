@@ -112,6 +112,9 @@ pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
         }
     }
     let bare = install(&tx, &found, &settings)?;
+    if !bare.is_empty() {
+        state::set_number(&tx, "healed_at", super::device::now_ms())?;
+    }
     tx.commit().or_fault("installing capture again")?;
     tracing::warn!(
         tables = bare.len(),

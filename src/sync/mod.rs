@@ -24,10 +24,13 @@ mod preserve;
 mod pull;
 mod push;
 mod repair;
+mod repeat;
 mod retention;
 mod retry;
 mod service;
+mod tell;
 mod verify;
+pub mod view;
 
 pub use device::Device;
 pub use observer::Observer;

@@ -8,6 +8,7 @@ use super::observer::Observer;
 use super::{connect, init as initialise, lock, now as syncing, service};
 use crate::config::{Config, Env};
 use crate::error::{Code, Result};
+use crate::metrics::Monitor;
 use crate::remote::Remote;
 use crate::report::{
     Circuit, ConflictsReport, DetachReport, InitReport, ItemResult, Mode, ModeReport, NoProgress,
@@ -19,6 +20,7 @@ use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::Local;
 use crate::sqlite::{conflicts as conflict_table, queue as outbox, state};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -80,14 +82,24 @@ pub async fn install(config: &Config, progress: &dyn Progress) -> Result<InitRep
     initialise::prepare(config, &InitOptions::default(), false, progress).await
 }
 
-/// `run`; ends when `stop` is cancelled and the batch in hand is finished.
+/// `run`; ends when `stop` is cancelled and the batch in hand is finished. Reports to `monitor`.
 pub async fn run(
     config: &Config,
     init: bool,
     stop: CancellationToken,
     observer: &dyn Observer,
+    monitor: Arc<Monitor>,
 ) -> Result<()> {
-    service::run(config, init, stop, observer).await
+    service::run(config, init, stop, observer, monitor).await
+}
+
+/// Fails where another service holds the device (SYNC-010).
+pub fn not_held(config: &Config) -> Result<()> {
+    let path = config.path()?;
+    match lock::holder(path) {
+        Some(holder) if holder.service => Err(lock::taken(path, holder)),
+        _ => Ok(()),
+    }
 }
 
 /// `now`.

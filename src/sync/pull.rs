@@ -3,8 +3,8 @@
 //! Pull never decides a conflict and never overwrites a row with an unsent change; both are the
 //! business of `sqlite::apply` and of the push.
 
-use super::compare;
 use super::device::{Device, now_ms};
+use super::{compare, tell};
 use crate::error::{Disposition, Result};
 use crate::failpoint;
 use crate::model::{Key, Token};
@@ -43,23 +43,12 @@ pub struct Pulled {
 }
 
 impl Pulled {
-    fn add(&mut self, a: &Applied) {
+    fn add<R: Remote>(&mut self, a: &Applied, device: &Device<R>) {
         self.downloaded += a.installed;
         self.conflicts += a.conflicts.len() as u64;
+        device.monitor.downloaded(a.installed, a.failed);
         for c in &a.conflicts {
-            tracing::warn!(
-                code = "SYNC-003",
-                table = c.table,
-                id = c.id,
-                kind = c.kind.as_str(),
-                policy = c.policy.as_str(),
-                winner = if c.winner == crate::model::Side::Local {
-                    "local"
-                } else {
-                    "remote"
-                },
-                "conflict decided; the loser is kept"
-            );
+            tell::conflict(device, c);
         }
         if a.corrected > 0 {
             tracing::warn!(
@@ -140,7 +129,11 @@ pub async fn drain<R: Remote>(
             other => other?,
         };
         failpoint::hit("cursor_after_store");
-        pulled.add(&applied);
+        pulled.add(&applied, device);
+        // A new device's first fill is as old as its rows.
+        if !applied.stale && !applied.claim_first && token.last != crate::model::Snapshot::empty() {
+            tell::arrived(device, &page.rows);
+        }
         device.wrote &= applied.stale || applied.claim_first || page.more;
         progress.advance(rows);
         if applied.claim_first {
@@ -163,6 +156,8 @@ pub async fn drain<R: Remote>(
     }
     // Each row once, and none that met a constraint in its page and was applied by key in the end.
     pulled.failed = inbox::failed_since(device.local.conn(), slicing.now_ms)?;
+    tell::stuck(device, pulled.failed);
+    device.monitor.pulled(crate::report::Time::now());
     Ok(pulled)
 }
 
@@ -289,7 +284,7 @@ async fn fetch<R: Remote>(
     }
     match apply::fetched(&mut device.local, &t.table.name, &rows, epoch, slicing) {
         // Stale or too long a log: the notes stay and the next pull asks again.
-        Ok(applied) => pulled.add(&applied),
+        Ok(applied) => pulled.add(&applied, device),
         Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
             device.heal_capture()?;
             return Ok(Vec::new());

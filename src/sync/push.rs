@@ -4,7 +4,8 @@
 //! proves a rollback may take it apart.
 
 use super::device::{Device, now_ms};
-use super::retry;
+use super::repeat::Say;
+use super::{retry, tell};
 use crate::error::{Code, Disposition, Error, Result};
 use crate::failpoint;
 use crate::remote::{Batch, PushAnswer, Refusal, Remote};
@@ -88,6 +89,7 @@ pub async fn drain<R: Remote>(
         failpoint::hit("batch_formed");
         let full = batch.items.len() >= device.batch_cap;
         let mut left_here = true;
+        let sent = Instant::now();
         match send(device, &batch, &mut left_here).await {
             Ok(PushAnswer::Done {
                 outcomes,
@@ -99,12 +101,7 @@ pub async fn drain<R: Remote>(
                     now_ms: now_ms(),
                 };
                 let done = outbox::acknowledge(&mut device.local, &batch, &outcomes, &rules)?;
-                tell_parked(&done);
-                tracing::debug!(
-                    items = batch.items.len(),
-                    uploaded = done.uploaded,
-                    "batch sent"
-                );
+                tell::batch(device, &batch, &outcomes, &done, sent.elapsed());
                 device.wrote |= done.uploaded > 0;
                 pushed.add(&done, conflicts);
                 progress.advance(batch.items.len() as u64);
@@ -149,7 +146,7 @@ pub async fn drain<R: Remote>(
                 };
                 let done = too_slow(device, &batch, &e, &rules)?;
                 put_off |= batch.items.len() == 1;
-                tell_parked(&done);
+                tell::put_off(device, &done);
                 pushed.add(&done, 0);
                 if e.sqlstate.is_none() {
                     return Err(e);
@@ -167,12 +164,6 @@ pub async fn drain<R: Remote>(
         if makes_way || stop.is_cancelled() {
             return Ok(pushed);
         }
-    }
-}
-
-fn tell_parked(done: &Acknowledged) {
-    for (table, code) in &done.failed {
-        tracing::warn!(code, table, "a change was refused and is parked");
     }
 }
 
@@ -214,9 +205,13 @@ fn stop_table<R: Remote>(device: &mut Device<R>, e: &Error) -> Result<()> {
     else {
         return Err(e.clone());
     };
-    tracing::warn!(code = e.code.as_str(), table, error = %e.message, "table stops syncing");
+    let error = e.clone().on_table(&table);
+    device.monitor.error(e.code.as_str());
+    if device.repeats.failed(&error, Instant::now()) != Say::Nothing {
+        tracing::warn!(code = e.code.as_str(), table, error = %e.message, remedy = %e.remedy, "table stops syncing");
+    }
     set_mirror(device.local.conn(), &table, None)?;
-    device.refused.push(e.clone().on_table(table));
+    device.refused.push(error);
     device.reload()
 }
 
@@ -243,6 +238,7 @@ async fn send<R: Remote>(
             return Err(e);
         }
         tracing::debug!(attempt, error = %e.message, "sending the same batch again");
+        device.monitor.retried();
         let pause = retry::delay(
             Duration::from_millis(20),
             Duration::from_millis(500),

@@ -10,16 +10,19 @@ use super::ear::Ear;
 use super::lock;
 use super::now::{self, Answer, Request};
 use super::observer::Observer;
+use super::repeat::{Repeats, Say};
 use super::retry::spread;
 use super::{connect, init};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
+use crate::metrics::Monitor;
 use crate::remote::Remote;
 use crate::report::{self, ErrorReport, NoProgress, NowReport};
 use crate::sqlite::local::{Local, schema_is_known};
 use crate::sqlite::{queue, request, state};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +53,7 @@ pub async fn run(
     init: bool,
     stop: CancellationToken,
     observer: &dyn Observer,
+    monitor: Arc<Monitor>,
 ) -> Result<()> {
     if init && !init::wait_and_init(config, &stop, observer).await? {
         return Ok(());
@@ -71,7 +75,8 @@ pub async fn run(
             None => Local::open(&path).and_then(|l| l.require_initialised().map(|()| l))?,
         };
         let remote = connect::remote(config)?;
-        let device = Device::new(opened, remote, config.clone())?;
+        let mut device = Device::new(opened, remote, config.clone())?;
+        device.report_to(Arc::clone(&monitor));
         match Service::new(device, &held, observer).live(&stop).await {
             Ok(()) => {
                 tracing::info!("tidewater stopped");
@@ -123,8 +128,12 @@ struct Service<'a, R> {
     paused: bool,
     /// Hears of others' writes, where that is wanted and possible.
     ear: Option<Ear>,
-    /// The last error, told once.
+    /// The last error, as `status` shows it.
     last_error: Option<(Code, String)>,
+    /// Errors of syncs, for the log.
+    failures: Repeats,
+    /// The app's lock, for the log.
+    busy: Repeats,
     next_push: Instant,
     next_pull: Instant,
     next_prune: Instant,
@@ -147,6 +156,8 @@ impl<'a, R: Remote> Service<'a, R> {
             observer,
             told: String::new(),
             last_error: None,
+            failures: Repeats::default(),
+            busy: Repeats::default(),
             next_push: now,
             next_pull: now,
             next_prune: now + Duration::from_secs(10),
@@ -161,6 +172,7 @@ impl<'a, R: Remote> Service<'a, R> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let observer = self.observer;
         self.held.tell(self.shown);
+        self.device.monitor.circuit(self.shown);
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -179,8 +191,8 @@ impl<'a, R: Remote> Service<'a, R> {
                 }
             };
             match done {
-                Ok(()) => {}
-                Err(e) if busy(&e) => tracing::debug!(error = %e.message, "the file is busy"),
+                Ok(()) => self.not_busy(),
+                Err(e) if busy(&e) => self.tell_busy(&e),
                 Err(e) => return Err(e),
             }
         }
@@ -191,7 +203,12 @@ impl<'a, R: Remote> Service<'a, R> {
         self.watch()?;
         self.answer_requests(stop).await?;
         let paused = state::paused(self.device.local.conn())?;
-        if std::mem::replace(&mut self.paused, paused) && !paused {
+        let before = std::mem::replace(&mut self.paused, paused);
+        if paused && !before {
+            tracing::info!("paused; changes queue here until `tidewater resume`");
+        }
+        if before && !paused {
+            tracing::info!("resumed");
             // Whoever resumes wants to see it.
             self.circuit.asked();
             self.next_push = Instant::now();
@@ -274,12 +291,16 @@ impl<'a, R: Remote> Service<'a, R> {
         let state = self.circuit.state();
         if self.shown != state {
             self.held.tell(state);
+            self.device.monitor.circuit(state);
             self.shown = state;
         }
     }
 
     /// A try begins, and whoever asks is told so.
     fn begin(&mut self) {
+        if self.last_error.is_some() {
+            self.device.monitor.retried();
+        }
         self.circuit.begin();
         self.show();
     }
@@ -313,9 +334,16 @@ impl<'a, R: Remote> Service<'a, R> {
                     0 => "in step".to_owned(),
                     n => format!("{n} changes wait"),
                 });
-                if self.last_error.take().is_some() {
-                    tracing::info!("the remote is in reach again");
+                if (pull || report.uploaded > 0)
+                    && let Some((times, lasted)) = self.failures.over(now)
+                {
+                    tracing::info!(
+                        failures = times,
+                        seconds = lasted.as_secs(),
+                        "syncing works again"
+                    );
                 }
+                self.last_error = None;
                 self.device.forget_prepared();
                 // An entry that waits for its next attempt is sent when it is due, not at the next poll.
                 if let Some(due) = queue::next_due(self.device.local.conn())? {
@@ -330,15 +358,10 @@ impl<'a, R: Remote> Service<'a, R> {
                 // Both are due as soon as the circuit allows.
                 self.next_push = now;
                 self.next_pull = now;
+                self.device.monitor.unreached(&e);
+                self.tell_failure(&e, now);
                 let told = (e.code, e.message.clone());
                 if self.last_error.as_ref() != Some(&told) {
-                    tracing::warn!(
-                        code = e.code.as_str(),
-                        table = e.table,
-                        error = %e.message,
-                        remedy = %e.remedy,
-                        "syncing failed; changes queue here and it is tried again"
-                    );
                     self.last_error = Some(told);
                     self.device.report_problems(Some(&e))?;
                 }
@@ -352,6 +375,49 @@ impl<'a, R: Remote> Service<'a, R> {
         if self.told != text {
             self.observer.state(&text);
             self.told = text;
+        }
+    }
+
+    fn tell_failure(&mut self, e: &Error, now: Instant) {
+        match self.failures.failed(e, now) {
+            Say::First => tracing::warn!(
+                code = e.code.as_str(),
+                table = e.table,
+                error = %e.message,
+                remedy = %e.remedy,
+                "syncing failed; changes queue here and it is tried again"
+            ),
+            Say::Again(times, lasted) => tracing::warn!(
+                code = e.code.as_str(),
+                table = e.table,
+                error = %e.message,
+                failures = times,
+                seconds = lasted.as_secs(),
+                "syncing still fails"
+            ),
+            Say::Nothing => {}
+        }
+    }
+
+    fn tell_busy(&mut self, e: &Error) {
+        self.device.monitor.error(e.code.as_str());
+        let say = self.busy.failed(e, Instant::now());
+        if let Say::First | Say::Again(..) = say {
+            tracing::warn!(
+                code = e.code.as_str(),
+                error = %e.message,
+                "another program holds the file's lock; it is tried again"
+            );
+        }
+    }
+
+    fn not_busy(&mut self) {
+        if let Some((times, lasted)) = self.busy.over(Instant::now()) {
+            tracing::info!(
+                failures = times,
+                seconds = lasted.as_secs(),
+                "the file's lock is free again"
+            );
         }
     }
 

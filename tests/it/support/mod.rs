@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod cli;
 pub mod fleet;
+pub mod http;
 pub mod neighbour;
 pub mod proxy;
 pub mod seed;
