@@ -98,7 +98,7 @@ fn captured_changes_count_as_pending_once_for_each_row() {
     );
     conn.execute_batch(
         "insert into tidewater_state values ('paused','1'), ('synced_total','9'), ('last_pull_at','1741000000000');
-         insert into tidewater_note values ('messages','[\"x\"]',1), ('messages','[\"y\"]',1);
+         insert into tidewater_note (tbl, pk, base) values ('messages','[\"x\"]',1), ('messages','[\"y\"]',1);
          insert into tidewater_inbox (tbl, pk, op, status, at) values
            ('messages','[\"x\"]','upsert','failed',1), ('messages','[\"z\"]','upsert','applied',1741000000000);",
     )
