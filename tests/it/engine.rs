@@ -1,10 +1,12 @@
 //! The library: the engine inside another program, beside the commands.
 
 use crate::support::cli::Device;
+use crate::support::http::Endpoint;
 use crate::support::server::{Schema, start as start_server};
 use crate::support::wait::{PATIENCE, eventually};
 use std::future::Future;
 use std::sync::OnceLock;
+use tidewater::config::HostPort;
 use tidewater::report::Mode;
 use tidewater::throwaway::Options;
 use tidewater::{Code, Config, Engine};
@@ -203,4 +205,30 @@ fn a_file_that_becomes_unusable_ends_the_engine_with_its_error() {
         .expect_err("with the error");
     assert_eq!(ended.code, Code::LocalUnusable, "{ended}");
     assert_eq!(go(engine.stop()), Err(ended));
+}
+
+#[test]
+fn a_port_is_opened_only_where_it_is_asked_for() {
+    let schema = Schema::new();
+    let device = app(&schema);
+    let mut config = config(&device, &schema);
+    assert_eq!(config.metrics.listen, None);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    config.metrics.listen = HostPort::parse(&format!("127.0.0.1:{port}"));
+
+    // Taken: said at the start.
+    go(Engine::init(&config)).expect("prepared");
+    let refused = go(Engine::start(config.clone())).expect_err("the port is taken");
+    assert_eq!(refused.code, Code::Configuration, "{refused}");
+    drop(free);
+
+    let engine = go(Engine::start(config)).expect("started");
+    let endpoint = Endpoint { port };
+    endpoint.get("/healthz").expect(200);
+    eventually(PATIENCE, "readiness", || {
+        endpoint.get("/readyz").status == 200
+    });
+    go(engine.stop()).expect("stopped");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }
