@@ -1,16 +1,10 @@
 -- What shortens waits and tidies up. :"schema" is replaced by the quoted name. Runs once, like 0001.
 
--- Tells whoever listens that somebody else than a device wrote, once for each transaction: the server
--- drops what was told before in the same one. A transaction that told cannot be prepared for a commit in
--- two phases, so where the server allows those nobody is told, and the devices find out at their polls.
-create function :"schema".tidewater_tell(workspace text) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-begin
-  if current_setting('max_prepared_transactions') = '0' then
-    perform pg_notify('tidewater_' || to_hex(hashtextextended(workspace, 0)), '');
-  end if;
-end
-$$;
+-- Whoever listens is told that somebody else than a device wrote, once for each transaction: the server
+-- drops what was told before in the same one. Transactions that tell take turns at their commit, which
+-- would slow down many writers at once; so only one or two at a time tell, and the devices find what the
+-- others wrote with it, with the next one, or at their polls. A transaction that told cannot be prepared
+-- for a commit in two phases: where the server allows those nobody is told.
 
 create or replace function :"schema".tidewater_stamp() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -21,7 +15,12 @@ begin
   end if;
   new.tidewater_xid := pg_current_xact_id();
   new.tidewater_device := '0';
-  perform :"schema".tidewater_tell(tg_table_schema);
+  if current_setting('max_prepared_transactions') = '0'
+    and (pg_try_advisory_xact_lock(hashtextextended(tg_table_schema, 1))
+      or pg_try_advisory_xact_lock(hashtextextended(tg_table_schema, 2)))
+  then
+    perform pg_notify('tidewater_' || to_hex(hashtextextended(tg_table_schema, 0)), '');
+  end if;
   return new;
 end
 $$;
@@ -30,7 +29,12 @@ $$;
 create function :"schema".tidewater_buried() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-  perform :"schema".tidewater_tell(tg_table_schema);
+  if current_setting('max_prepared_transactions') = '0'
+    and (pg_try_advisory_xact_lock(hashtextextended(tg_table_schema, 1))
+      or pg_try_advisory_xact_lock(hashtextextended(tg_table_schema, 2)))
+  then
+    perform pg_notify('tidewater_' || to_hex(hashtextextended(tg_table_schema, 0)), '');
+  end if;
   return null;
 end
 $$;

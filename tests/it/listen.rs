@@ -85,6 +85,32 @@ fn an_edit_in_postgres_arrives_long_before_the_next_poll() {
     assert!(!said.stderr.contains("WARN"), "{said:#?}");
 }
 
+/// Notifying transactions take turns at their commit: many writers at once must not all be among them.
+#[test]
+fn writers_at_once_do_not_wait_for_each_other() {
+    let schema = Schema::new();
+    let a = messages(&schema, schema.url(), "hears-many", RARE);
+    let service = running(&a);
+    eventually(PATIENCE, "a listener", || {
+        listeners(&schema, "hears-many") == "1"
+    });
+    let telling = [schema.client(), schema.client()];
+    for (n, client) in telling.iter().enumerate() {
+        client.exec(&format!(
+            "begin; insert into messages values ('open{n}', 'late', {n})"
+        ));
+    }
+    // Nobody has room for it among those who tell, and it does not wait.
+    schema.exec("insert into messages values ('quiet', 'at once', 1)");
+    for client in &telling {
+        client.exec("commit");
+    }
+    arrives(&a, "quiet", Some("at once"));
+    arrives(&a, "open1", Some("late"));
+    service.signal(libc::SIGTERM);
+    service.wait(PATIENCE).ok();
+}
+
 #[test]
 fn a_service_wakes_nobody_by_reading() {
     let schema = Schema::new();
