@@ -145,6 +145,14 @@ impl Local {
         has_table(&self.conn, "tidewater_state")
     }
 
+    /// Fails where a newer program made tidewater's tables; a file without any is fine.
+    pub fn require_known(&self) -> Result<()> {
+        if self.is_initialised()? {
+            refuse_newer(&self.conn)?;
+        }
+        Ok(())
+    }
+
     /// Fails with a remedy where the file was never initialised, or by a newer program. A file that an
     /// older program made is brought up to date.
     pub fn require_initialised(&self) -> Result<()> {

@@ -113,6 +113,7 @@ pub fn name_device(tx: &Tx<'_>, name: &str) -> Result<()> {
 }
 
 fn dry_run(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<(String, String)>> {
+    local.require_known()?;
     let found = introspect::tables(local.conn(), &heal::settings(config, &opts.tables))?;
     let mut out: Vec<(String, String)> = Vec::new();
     if !local.is_initialised()? {
