@@ -104,6 +104,9 @@ pub struct Item {
     pub seen: Vec<String>,
     /// How a conflict is decided.
     pub policy: Policy,
+    /// Whether it keeps content here that the other side may still hold: all of the row for a delete,
+    /// the redact columns for an upsert. What conflicts have kept of that goes, too.
+    pub erase: bool,
 }
 
 /// A batch as it was formed; never recomposed once sent.

@@ -21,10 +21,12 @@ create table tidewater_private (
   primary key (tbl, pk)
 ) without rowid;
 
--- Rows that arrived redacted: this device does not hold the content and must never send it.
+-- Rows whose redact columns this device does not send: they arrived without that content, or (held = 1)
+-- another device raised the level of content that only this device's own app may let out.
 create table tidewater_redacted (
   tbl text not null,
   pk text not null,
+  held integer not null default 0,
   primary key (tbl, pk)
 ) without rowid;
 
@@ -40,3 +42,5 @@ alter table tidewater_note add column k;
 alter table tidewater_note add column ki integer;
 alter table tidewater_conflict add column k;
 alter table tidewater_conflict add column ki integer;
+-- 1: this delete takes a row back that became LOCAL_ONLY; what conflicts keep of it goes too.
+alter table tidewater_outbox add column erase integer not null default 0;

@@ -207,7 +207,6 @@ pub(crate) enum Command {
         what: Option<DevicesCommand>,
     },
     /// What can leave this device, by table and column
-    #[command(hide = true)]
     Privacy,
     /// Make a workspace, its owner role and a login for each device
     #[command(hide = true)]
@@ -294,7 +293,6 @@ impl Cli {
             } => Some("init --adopt-remote"),
             Command::Doctor => Some("doctor"),
             Command::Devices { .. } => Some("devices"),
-            Command::Privacy => Some("privacy"),
             Command::Provision(_) => Some("provision"),
             _ => None,
         }

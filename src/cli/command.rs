@@ -96,6 +96,7 @@ pub(crate) fn execute(cli: Cli, output: &Output) -> Result<u8> {
         Command::Pause => output.summary(&ops::pause(&config)?, render::mode),
         Command::Resume => output.summary(&ops::resume(&config)?, render::mode),
         Command::Conflicts { what } => conflicts(&config, what, output)?,
+        Command::Privacy => output.answer(&ops::privacy(&config)?, render::privacy),
         Command::Detach { yes } => output.summary(&ops::detach(&config, yes)?, render::detach),
         command => return wait(command, &cli.global, &config, output),
     }

@@ -229,7 +229,9 @@ pub struct Metrics {
 pub struct TableConfig {
     /// What may leave the device.
     pub privacy: Privacy,
-    /// The columns that never leave when `privacy` is redacted.
+    /// The column that holds a row's own level, which wins over `privacy`.
+    pub privacy_column: Option<String>,
+    /// The columns that never leave when the level is redacted.
     pub redact: Vec<String>,
     /// This table's own policy.
     pub policy: Option<Policy>,

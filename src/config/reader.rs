@@ -234,6 +234,11 @@ impl TableReader {
         self.read(key, |value| list(value, NAME_BYTES_MAX))
     }
 
+    /// A name of the app's schema.
+    pub fn name(&mut self, key: &'static str) -> Option<String> {
+        self.read(key, |value| text(value, NAME_BYTES_MAX))
+    }
+
     pub fn unsupported(&mut self, key: &'static str) {
         self.asked.push(key);
         if let Some(entry) = self.section.entries.remove(key) {

@@ -6,6 +6,7 @@
 mod change;
 mod conflict;
 mod key;
+mod privacy;
 mod table;
 mod token;
 mod value;
@@ -13,6 +14,7 @@ mod value;
 pub use change::{ChangeKey, Op};
 pub use conflict::{Kind, Policy, Side, Stamp, decide, kind_of};
 pub use key::Key;
-pub use table::{Affinity, Column, ForeignKey, Privacy, Table, Unique, Wire};
+pub use privacy::{Privacy, RowPrivacy};
+pub use table::{Affinity, Column, ForeignKey, Table, Unique, Wire};
 pub use token::{Position, Snapshot, TOMBSTONES, Token};
 pub use value::{Row, Value};

@@ -1,6 +1,7 @@
 //! What the program knows of a tracked table.
 
 use super::key::Key;
+use super::privacy::{Privacy, RowPrivacy};
 use super::value::{Row, Value};
 use serde::{Deserialize, Serialize};
 
@@ -148,29 +149,6 @@ pub struct ForeignKey {
     pub columns: Vec<String>,
 }
 
-/// What may leave the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub enum Privacy {
-    /// Everything.
-    #[default]
-    Full,
-    /// Everything but the redacted columns.
-    Redacted,
-    /// Nothing: the table is not even captured.
-    LocalOnly,
-}
-
-impl Privacy {
-    /// The word of the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Privacy::Full => "full",
-            Privacy::Redacted => "redacted",
-            Privacy::LocalOnly => "local_only",
-        }
-    }
-}
-
 /// A table that is, or could be, tracked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
@@ -196,6 +174,9 @@ pub struct Table {
     pub indexes: Vec<String>,
     /// What may leave the device.
     pub privacy: Privacy,
+    /// How its rows say their own level; `None` where the table's level is that of every row.
+    #[serde(default)]
+    pub rows: Option<RowPrivacy>,
 }
 
 impl Table {

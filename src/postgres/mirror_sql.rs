@@ -93,7 +93,7 @@ pub fn unique(schema: &str, table: &Table, id: i32, n: usize, u: &Unique) -> Opt
     let mut plain = true;
     for (name, collation) in &u.columns {
         let c = table.column(name.as_deref()?)?;
-        if c.redacted || c.generated {
+        if c.redacted || c.generated || table.redact().contains(&c.name) {
             return None;
         }
         let text = Wire::default_for(&c.declared) == Wire::Text;

@@ -8,6 +8,7 @@ mod conflict_record;
 mod connect;
 mod decode;
 mod encode;
+mod erase;
 mod fault;
 mod feed;
 mod fetch;

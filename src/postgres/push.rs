@@ -10,6 +10,7 @@
 use super::PgRemote;
 use super::decode::get;
 use super::encode::{check, wire_of};
+use super::erase;
 use super::ledger;
 use super::push_sql::{self, Group};
 use super::quote::Statement;
@@ -191,7 +192,11 @@ async fn settled(remote: &PgRemote, batch: &Batch) -> Result<Option<PushAnswer>>
 
 async fn send(remote: &PgRemote, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
     let plan = Plan::new(batch, tables)?;
-    let ordinary = plan.misfits.is_empty() && batch.items.iter().all(|i| i.seen.is_empty());
+    let ordinary = plan.misfits.is_empty()
+        && batch
+            .items
+            .iter()
+            .all(|i| i.seen.is_empty() && !(i.erase && i.op == Op::Delete));
     let beside = async {
         if ordinary && let Some(answer) = fast(remote, &plan).await? {
             return Ok(answer);
@@ -254,6 +259,12 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
                 expected.push(Expect::Rows(g.members.len()));
                 statements.push(push_sql::count_tombstones(schema, batch, g));
                 expected.push(Expect::Zero);
+                let erasing = g.items(batch).filter(|i| i.erase);
+                let pks: Vec<String> = erasing.map(|i| i.key.encode()).collect();
+                if !pks.is_empty() {
+                    statements.push(erase::count(schema, &g.tracked.table.name, pks));
+                    expected.push(Expect::Zero);
+                }
             }
             Op::Delete => {
                 let Ok(s) = push_sql::delete(schema, batch, g, false) else {
@@ -405,6 +416,11 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>, turn: Turn) -> Result<PushAnsw
         .into_iter()
         .map(|o| o.unwrap_or(Outcome::Applied))
         .collect();
+    for (item, outcome) in batch.items.iter().zip(&outcomes) {
+        if item.erase && !matches!(outcome, Outcome::Refused(_)) {
+            erase::content(&session, schema, &plan.tracked(item)?.table, item).await?;
+        }
+    }
     session
         .query(
             &ledger::remember(schema, batch, &outcomes),

@@ -8,7 +8,7 @@ use super::decode::key_exprs;
 use super::encode::{bind_column, cast, unnest_keys, wire_of};
 use super::judge;
 use super::quote::{Statement, ident, qualified};
-use crate::model::{Key, Op, Token, Value, Wire};
+use crate::model::{Column, Key, Op, Token, Value, Wire};
 use crate::remote::{Batch, Item, Refusal, Tracked};
 use tokio_postgres::types::Type;
 
@@ -77,7 +77,12 @@ pub fn upsert(
         picks.push(format!("u.c{n}{}", cast(wire)));
         targets.push(ident(c));
     }
-    for c in table.columns.iter().filter(|c| c.redacted && c.not_null) {
+    let absent = |c: &&Column| table.redact().contains(&c.name) && !g.columns.contains(&&*c.name);
+    for c in table
+        .columns
+        .iter()
+        .filter(|c| c.not_null && (c.redacted || absent(c)))
+    {
         if let Some(wire) = mirror.wires.get(&c.name) {
             picks.push(blank(*wire).to_owned());
             targets.push(ident(&c.name));

@@ -329,8 +329,17 @@ impl Rivals<'_> {
             tail: tail_of(&rival.change).to_owned(),
             device: rival.device.clone(),
         };
-        // Changes taken over by a new identity are decided by time, whatever the policy.
-        let policy = if item.seen.is_empty() {
+        // Content that is to stay on its device is taken back whatever it meets; else, changes taken
+        // over by a new identity are decided by time, whatever the policy.
+        let table = &self.group.tracked.table;
+        let takes_back = item.erase
+            && match (item.op, &rival.row) {
+                (Op::Delete, _) => true,
+                (Op::Upsert, there) => there.as_ref().is_some_and(|r| table.holds_content(r)),
+            };
+        let policy = if takes_back {
+            crate::model::Policy::LocalWins
+        } else if item.seen.is_empty() {
             item.policy
         } else {
             crate::model::Policy::LastWriteWins

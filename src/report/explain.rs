@@ -11,7 +11,7 @@ pub struct Event {
     /// When; null where that was not recorded.
     pub at: Option<Time>,
     /// What. Of a row: `captured`, `claimed`, `folded`, `refused`, `parked`, `retried`, `uploaded`, `same`,
-    /// `lost`, `applied`, `not_applied`, `conflict`, `restored`, `discarded`. Of the device or the table:
+    /// `lost`, `applied`, `not_applied`, `conflict`, `restored`, `discarded`, `taken_back`. Of the device or the table:
     /// `new_identity`, `went_back`, `capture_healed`, `paused`, `resumed`.
     pub kind: String,
     /// The change concerned.

@@ -8,6 +8,7 @@ mod conflicts;
 mod explain;
 mod glance;
 mod lifecycle;
+mod privacy;
 mod progress;
 mod queue;
 mod status;
@@ -19,6 +20,7 @@ pub use explain::{Event, ExplainReport, QueueDetail, QueueDetailReport};
 #[doc(hidden)]
 pub use glance::{ConflictLine, Failure, Glance};
 pub use lifecycle::{DetachReport, PruneReport, Pruned};
+pub use privacy::{ColumnPrivacy, LevelCounts, PrivacyReport, TablePrivacy};
 #[doc(hidden)]
 pub use progress::{NoProgress, Progress};
 pub use queue::{

@@ -6,7 +6,7 @@
 
 use super::quote::{ident, idents};
 use super::value;
-use crate::model::{Affinity, Key, Row, Table, Value};
+use crate::model::{Key, Row, Table, Value};
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 /// `k1 = ?n and ...`, exact; parameters from number `first` on.
@@ -26,6 +26,16 @@ fn where_key(table: &Table, first: usize) -> String {
 /// The replicated columns of the row under a key; `None` where there is none.
 pub fn read(conn: &Connection, table: &Table, key: &Key) -> rusqlite::Result<Option<Row>> {
     let names: Vec<&str> = table.replicated().map(|c| c.name.as_str()).collect();
+    read_columns(conn, table, key, &names)
+}
+
+/// Columns of the row under a key; `None` where there is none.
+pub fn read_columns(
+    conn: &Connection,
+    table: &Table,
+    key: &Key,
+    names: &[&str],
+) -> rusqlite::Result<Option<Row>> {
     let condition = if key.has_null() {
         // NULL identifies nothing; any such row stands for the refusal.
         table
@@ -88,46 +98,16 @@ pub fn write(conn: &Connection, table: &Table, key: &Key, row: &Row) -> rusqlite
         .map(|(c, v)| (c.as_str(), v))
         .collect();
     if exists(conn, table, key)? {
-        let changed: Vec<_> = known
-            .iter()
-            .filter(|(c, _)| !table.key.iter().any(|k| k == c))
-            .collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let set: Vec<String> = changed
-            .iter()
-            .enumerate()
-            .map(|(i, (c, _))| format!("{} = ?{}", ident(c), i + 1))
-            .collect();
-        let sql = format!(
-            "update or abort {} set {} where {}",
-            ident(&table.name),
-            set.join(", "),
-            where_key(table, changed.len() + 1)
-        );
-        let params: Vec<&dyn ToSql> = changed
-            .iter()
-            .map(|(_, v)| *v as &dyn ToSql)
-            .chain(key.0.iter().map(|v| v as &dyn ToSql))
-            .collect();
-        conn.prepare_cached(&sql)?.execute(params.as_slice())?;
-        return Ok(());
+        return update(conn, table, key, &known);
     }
     // A redacted column never arrives; where NULL is not allowed it starts empty.
     let blanks: Vec<(&str, Value)> = table
         .columns
         .iter()
-        .filter(|c| c.redacted && c.not_null && !c.has_default && !c.generated)
-        .map(|c| {
-            let blank = match c.affinity() {
-                Affinity::Integer | Affinity::Numeric => Value::Int(0),
-                Affinity::Real => Value::Real(0.0),
-                Affinity::Text => Value::Text(String::new()),
-                Affinity::Blob => Value::Blob(Vec::new()),
-            };
-            (c.name.as_str(), blank)
-        })
+        .filter(|c| c.redacted || table.redact().contains(&c.name))
+        .filter(|c| c.not_null && !c.has_default && !c.generated)
+        .filter(|c| !known.iter().any(|(k, _)| *k == c.name))
+        .map(|c| (c.name.as_str(), c.blank()))
         .collect();
     let names = known
         .iter()
@@ -146,6 +126,40 @@ pub fn write(conn: &Connection, table: &Table, key: &Key, row: &Row) -> rusqlite
         .iter()
         .map(|(_, v)| *v as &dyn ToSql)
         .chain(blanks.iter().map(|(_, v)| v as &dyn ToSql))
+        .collect();
+    conn.prepare_cached(&sql)?.execute(params.as_slice())?;
+    Ok(())
+}
+
+/// Updates columns of the row under a key; those of the key itself stay.
+pub fn update(
+    conn: &Connection,
+    table: &Table,
+    key: &Key,
+    columns: &[(&str, &Value)],
+) -> rusqlite::Result<()> {
+    let changed: Vec<_> = columns
+        .iter()
+        .filter(|(c, _)| !table.key.iter().any(|k| k == c))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let set: Vec<String> = changed
+        .iter()
+        .enumerate()
+        .map(|(i, (c, _))| format!("{} = ?{}", ident(c), i + 1))
+        .collect();
+    let sql = format!(
+        "update or abort {} set {} where {}",
+        ident(&table.name),
+        set.join(", "),
+        where_key(table, changed.len() + 1)
+    );
+    let params: Vec<&dyn ToSql> = changed
+        .iter()
+        .map(|(_, v)| *v as &dyn ToSql)
+        .chain(key.0.iter().map(|v| v as &dyn ToSql))
         .collect();
     conn.prepare_cached(&sql)?.execute(params.as_slice())?;
     Ok(())

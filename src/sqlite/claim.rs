@@ -9,11 +9,12 @@ use super::fault::OrFault;
 use super::journal::{self, Detail, Kind, Place};
 use super::local::{Local, check_schema, load_tables, stopped};
 use super::notes;
+use super::private::{self, Leaves};
 use super::state;
 use super::status_view;
 use super::value;
 use crate::error::Result;
-use crate::model::{ChangeKey, Key, Op, Table, Token};
+use crate::model::{ChangeKey, Key, Table, Token};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -79,9 +80,10 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
         apart,
         offset: state::number(&tx, "clock_offset_ms")?,
     };
+    let mut entries = 0;
     for fold in &folds {
         if let Some(table) = tables.get(&fold.table) {
-            enter(&tx, table, fold, &bases, limits)?;
+            entries += usize::from(enter(&tx, table, fold, &bases, limits)?);
         }
     }
     {
@@ -97,7 +99,7 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     crate::failpoint::hit("claim_after_commit");
     Ok(Claimed {
         log_rows: ids.len(),
-        entries: folds.len(),
+        entries,
     })
 }
 
@@ -157,21 +159,33 @@ struct Bases {
     offset: i64,
 }
 
-/// Makes or refreshes the outbox entry of one row.
+/// Makes or refreshes the outbox entry of one row; `false` where nothing of it leaves.
 fn enter(
     tx: &Connection,
     table: &Table,
     fold: &Fold,
     bases: &Bases,
     limits: ClaimLimits,
-) -> Result<()> {
+) -> Result<bool> {
     let pk = fold.key.encode();
     let row = app_row::read(tx, table, &fold.key).or_fault(WHAT)?;
-    let op = if row.is_some() {
-        Op::Upsert
-    } else {
-        Op::Delete
+    let Leaves::Change {
+        op,
+        row,
+        erase,
+        unknown,
+    } = private::at_claim(tx, table, &pk, &fold.first_op, row)?
+    else {
+        return Ok(false);
     };
+    if erase {
+        tracing::warn!(
+            table = table.name,
+            "a row that was sent is LOCAL_ONLY now; it is taken back from the workspace"
+        );
+        let (at, place) = (limits.now_ms, Place::Row(&table.name, &pk));
+        journal::record(tx, at, Kind::TakenBack, place, None, &Detail::default())?;
+    }
     let payload = row.map(|r| r.to_json());
     let bytes = payload.as_ref().map_or(pk.len(), String::len);
     // A row that stood there at init carries the smallest time: an import never beats an edit.
@@ -222,7 +236,7 @@ fn enter(
         tx.prepare_cached(
             "update tidewater_outbox set change_key = ?2, op = ?3, payload = ?4, bytes = ?5, \
              status = ?6, attempts = 0, next_attempt_at = null, error_code = ?7, sqlstate = null, \
-             error = ?8, remedy = ?9, edited_at = ?10 where id = ?1",
+             error = ?8, remedy = ?9, edited_at = ?10, erase = ?11 where id = ?1",
         )
         .and_then(|mut s| {
             s.execute(params![
@@ -235,11 +249,12 @@ fn enter(
                 code,
                 message,
                 remedy,
-                edited
+                edited,
+                erase
             ])
         })
         .or_fault(WHAT)?;
-        return Ok(());
+        return Ok(true);
     }
     let base = match notes::find(tx, &table.name, &pk)? {
         Some(noted) => noted,
@@ -247,14 +262,16 @@ fn enter(
         None => *bases.apart.get(&table.name).unwrap_or(&bases.current),
     };
     let known = match fold.first_op.as_str() {
+        _ if unknown => false,
+        _ if erase => true,
         "U" | "D" => true,
         "R" => false,
         _ => is_known(tx, &table.name, &pk)?,
     };
     tx.prepare_cached(
         "insert into tidewater_outbox (change_key, tbl, pk, op, payload, bytes, base, known, status, \
-         error_code, error, remedy, created_at, edited_at, k, ki) \
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)",
+         error_code, error, remedy, created_at, edited_at, k, ki, erase) \
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?16)",
     )
     .and_then(|mut s| {
         s.execute(params![
@@ -272,11 +289,12 @@ fn enter(
             remedy,
             limits.now_ms,
             edited,
-            status_view::shown(&fold.key)
+            status_view::shown(&fold.key),
+            erase
         ])
     })
     .or_fault(WHAT)?;
-    Ok(())
+    Ok(true)
 }
 
 /// Whether the device has known the row before: an entry, a note or history of it.

@@ -4,9 +4,10 @@ use super::app_row;
 use super::fault::OrFault;
 use super::journal::{self, Detail, Kind, Place};
 use super::local::{Local, check_schema, load_tables};
+use super::private;
 use super::status_view;
 use crate::error::{Code, Error, Result};
-use crate::model::{ChangeKey, Key, Row, Side};
+use crate::model::{self, ChangeKey, Key, Row, Side};
 use crate::remote::ConflictRecord;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -66,8 +67,15 @@ pub fn set_file(conn: &Connection, id: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Table, key, winner and both sides as they are stored.
-type Stored = (String, String, String, Option<String>, Option<String>);
+/// Table, key, kind, winner and both sides as they are stored.
+type Stored = (
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+);
 
 /// A preserved original: what lost.
 pub struct Original {
@@ -83,16 +91,40 @@ pub struct Original {
 pub fn original(conn: &Connection, id: &str) -> Result<Option<Original>> {
     let found: Option<Stored> = conn
         .query_row(
-            "select tbl, pk, winner, local, remote from tidewater_conflict where id = ?1",
+            "select tbl, pk, kind, winner, local, remote from tidewater_conflict where id = ?1",
             [id],
-            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)),
+            |r| {
+                Ok((
+                    r.get(0)?,
+                    r.get(1)?,
+                    r.get(2)?,
+                    r.get(3)?,
+                    r.get(4)?,
+                    r.get(5)?,
+                ))
+            },
         )
         .optional()
         .or_fault(WHAT)?;
-    let Some((table, pk, winner, local, remote)) = found else {
+    let Some((table, pk, kind, winner, local, remote)) = found else {
         return Ok(None);
     };
-    let loser = if winner == "local" { remote } else { local };
+    let (loser, deleted) = if winner == "local" {
+        (remote, kind == model::Kind::UpdateDelete.as_str())
+    } else {
+        (
+            local,
+            [model::Kind::DeleteUpdate.as_str(), "discarded"].contains(&kind.as_str()),
+        )
+    };
+    if loser.is_none() && !deleted {
+        return Err(Error::new(
+            Code::Configuration,
+            "the original was removed: the row was made LOCAL_ONLY on the device that it came from",
+            "nothing to do; acknowledge it with `tidewater conflicts ack`",
+        )
+        .on_table(&table));
+    }
     let unreadable = |what: &str| {
         Error::new(
             Code::LocalUnusable,
@@ -134,7 +166,10 @@ pub fn restore(local: &mut Local, id: &str, now_ms: i64) -> Result<()> {
             .on_table(&original.table)
         })?;
     match &original.row {
-        Some(row) => app_row::write(&tx, &known.table, &original.key, row),
+        Some(row) => {
+            let row = private::restorable(&tx, &known.table, &original.key, row)?;
+            app_row::write(&tx, &known.table, &original.key, &row)
+        }
         None => app_row::delete(&tx, &known.table, &original.key).map(|_| ()),
     }
     .or_fault("restoring the original")?;

@@ -20,6 +20,11 @@ pub fn append_unknown(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
     append_as(tx, table, key, 'R')
 }
 
+/// The same for a key that the other side has never heard of.
+pub fn append_new(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
+    append_as(tx, table, key, 'B')
+}
+
 fn append_as(tx: &Connection, table: &Table, key: &Key, op: char) -> Result<()> {
     let columns: Vec<String> = (1..=key.0.len()).map(|i| format!("k{i}")).collect();
     let marks: Vec<String> = (2..=key.0.len() + 1).map(|i| format!("?{i}")).collect();

@@ -11,6 +11,7 @@ use super::fault::{OrFault, fault};
 use super::inbox;
 use super::local::{Known, check_schema, load_tables, schema_moved};
 use super::notes;
+use super::private;
 use super::value;
 use crate::error::{Code, Error, Result};
 use crate::model::{Key, Table};
@@ -25,15 +26,12 @@ const WHAT: &str = "applying remote rows";
 /// The most log rows that are compared in memory; above, they are claimed first.
 const LOG_MAX: usize = 50_000;
 
-/// Attempts to write rows that only fit together, each without those that failed before.
-const SWAPS: usize = 8;
-
 /// A row that met a constraint: table, key, version.
 pub type Late<'r> = (&'r str, &'r Key, &'r Version);
 
 /// One write transaction with the guard up.
 pub struct Slice<'a> {
-    tx: &'a Connection,
+    pub(super) tx: &'a Connection,
     tables: HashMap<String, Known>,
     logged: HashSet<(String, String)>,
     queued: bool,
@@ -90,19 +88,26 @@ impl<'a> Slice<'a> {
         aside::guard(self.tx, false)
     }
 
-    fn table(&self, name: &str) -> Result<&Table> {
+    pub(super) fn table(&self, name: &str) -> Result<&Table> {
         self.tables
             .get(name)
             .map(|k| &k.table)
             .ok_or_else(schema_moved)
     }
 
-    /// Whether the row has an unsent local change, or might have one that capture missed.
+    /// Whether the row has an unsent local change, or might have one that capture missed, or is a row
+    /// that stays here and has nothing to do with the one of its key elsewhere.
     pub fn is_dirty(&self, table: &str, key: &Key) -> Result<bool> {
-        if self.tables.get(table).is_some_and(|k| k.heal) {
+        let known = self.tables.get(table);
+        if known.is_some_and(|k| k.heal) {
             return Ok(true);
         }
         let pk = key.encode();
+        if let Some(k) = known
+            && private::is_private(self.tx, &k.table, &pk)?
+        {
+            return Ok(true);
+        }
         if !self.logged.is_empty() && self.logged.contains(&(table.to_owned(), pk.clone())) {
             return Ok(true);
         }
@@ -120,6 +125,14 @@ impl<'a> Slice<'a> {
 
     /// Whether the file holds this version already.
     pub fn holds(&self, table: &str, key: &Key, version: &Version) -> Result<bool> {
+        if private::waits_for_content(self.tx, self.table(table)?, &key.encode())? {
+            return Ok(false);
+        }
+        self.shows(table, key, version)
+    }
+
+    /// Whether the row here agrees with a version in what that carries.
+    fn shows(&self, table: &str, key: &Key, version: &Version) -> Result<bool> {
         let here = app_row::read(self.tx, self.table(table)?, key).or_fault(WHAT)?;
         Ok(match (here, &version.row) {
             (None, None) => true,
@@ -147,8 +160,26 @@ impl<'a> Slice<'a> {
         }
     }
 
-    /// Writes one version; whether a constraint let it in.
+    /// Writes what may be written of one version; whether a constraint let it in.
     fn write(
+        &self,
+        table: &Table,
+        key: &Key,
+        version: &Version,
+        done: &mut Applied,
+    ) -> Result<rusqlite::Result<()>> {
+        let Some(admitted) = private::admit(self.tx, table, key, version)? else {
+            return self.write_whole(table, key, version, done);
+        };
+        let wrote = self.write_whole(table, key, &admitted.version, done)?;
+        if wrote.is_ok() {
+            admitted.settle(self.tx, table, &key.encode())?;
+        }
+        Ok(wrote)
+    }
+
+    /// Writes all of one version; whether a constraint let it in.
+    pub(super) fn write_whole(
         &self,
         table: &Table,
         key: &Key,
@@ -193,7 +224,7 @@ impl<'a> Slice<'a> {
                 wrote = self.put_without_triggers(table, key, version);
             }
         }
-        if wrote.is_ok() && !self.holds(&table.name, key, version)? {
+        if wrote.is_ok() && !self.shows(&table.name, key, version)? {
             // One of the app's own triggers changed what arrived, or ignored it: put the row right.
             wrote = self.put_without_triggers(table, key, version);
             done.corrected += 1;
@@ -255,15 +286,10 @@ impl<'a> Slice<'a> {
         key: &Key,
         version: &Version,
     ) -> rusqlite::Result<()> {
-        self.tx
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-        let done = self.put(table, key, version);
-        self.tx
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
-        done
+        self.without_triggers(|| self.put(table, key, version))
     }
 
-    fn installed(&self, table: &str, key: &Key, version: &Version) -> Result<()> {
+    pub(super) fn installed(&self, table: &str, key: &Key, version: &Version) -> Result<()> {
         let pk = key.encode();
         if self.noted.get() {
             notes::remove(self.tx, table, &pk)?;
@@ -340,71 +366,16 @@ impl<'a> Slice<'a> {
         Ok(held)
     }
 
-    /// Removes the local versions of the rows, then writes all of them; a row that cannot be written
-    /// even so is left as it was and the others are done without it. Returns what is left. One row
-    /// alone has nobody to swap with.
-    fn swap<'r>(&self, mut rows: Vec<Late<'r>>, done: &mut Applied) -> Result<Vec<Late<'r>>> {
-        let mut left = Vec::new();
-        for _ in 0..SWAPS {
-            if rows.len() < 2 {
-                break;
-            }
-            self.tx
-                .execute_batch("savepoint tidewater_swap")
-                .or_fault(WHAT)?;
-            let mut part = Applied::default();
-            let stuck = self.take_out_and_write(&rows, &mut part)?;
-            if stuck.is_empty() {
-                self.tx
-                    .execute_batch("release tidewater_swap")
-                    .or_fault(WHAT)?;
-                done.corrected += part.corrected;
-                for (table, key, version) in &rows {
-                    self.installed(table, key, version)?;
-                    done.installed += 1;
-                }
-                return Ok(left);
-            }
-            self.tx
-                .execute_batch("rollback to tidewater_swap; release tidewater_swap")
-                .or_fault(WHAT)?;
-            let mut n = 0;
-            rows.retain(|row| {
-                n += 1;
-                let stays = !stuck.contains(&(n - 1));
-                if !stays {
-                    left.push(*row);
-                }
-                stays
-            });
-        }
-        left.extend(rows);
-        Ok(left)
-    }
-
-    /// Places of the rows that could not be taken out or written.
-    fn take_out_and_write(&self, rows: &[Late<'_>], done: &mut Applied) -> Result<HashSet<usize>> {
-        let gone = Version {
-            change: String::new(),
-            device: String::new(),
-            row: None,
-        };
-        let mut stuck = HashSet::new();
-        for version in [Some(&gone), None] {
-            for (i, (table, key, own)) in rows.iter().enumerate() {
-                if stuck.contains(&i) {
-                    continue;
-                }
-                match self.write(self.table(table)?, key, version.unwrap_or(own), done)? {
-                    Ok(()) => {}
-                    Err(e) if is_constraint(&e) => {
-                        stuck.insert(i);
-                    }
-                    Err(e) => return Err(fault(e, WHAT)),
-                }
-            }
-        }
-        Ok(stuck)
+    pub(super) fn without_triggers(
+        &self,
+        work: impl FnOnce() -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        self.tx
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        let done = work();
+        self.tx
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+        done
     }
 }
 
@@ -414,7 +385,7 @@ fn is_unique(e: &rusqlite::Error) -> bool {
         if [SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_PRIMARYKEY].contains(&f.extended_code))
 }
 
-fn is_constraint(e: &rusqlite::Error) -> bool {
+pub(super) fn is_constraint(e: &rusqlite::Error) -> bool {
     matches!(e, rusqlite::Error::SqliteFailure(f, _) if f.code == ErrorCode::ConstraintViolation)
 }
 

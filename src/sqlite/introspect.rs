@@ -9,7 +9,7 @@ use super::fault::OrFault;
 use super::quote::literal;
 use super::skip::{Skipped, is_book, unfit};
 use crate::error::{Code, Error, Result};
-use crate::model::{Column, ForeignKey, Privacy, Table, Unique};
+use crate::model::{Column, ForeignKey, Privacy, RowPrivacy, Table, Unique};
 use glob::{MatchOptions, Pattern};
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +21,19 @@ pub struct TrackSettings {
     pub include: Vec<String>,
     /// Globs of tables to leave out.
     pub exclude: Vec<String>,
-    /// By table: what may leave, and the columns that are redacted.
-    pub privacy: BTreeMap<String, (Privacy, Vec<String>)>,
+    /// By table: what may leave.
+    pub privacy: BTreeMap<String, TablePrivacy>,
+}
+
+/// What the configuration says of a table's privacy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TablePrivacy {
+    /// The level of the table, or of rows that say nothing.
+    pub level: Privacy,
+    /// The column in which a row says its own level.
+    pub column: Option<String>,
+    /// The columns that stay here when the level is redacted.
+    pub redact: Vec<String>,
 }
 
 /// What [`tables`] found.
@@ -82,7 +93,7 @@ pub fn tables(conn: &Connection, settings: &TrackSettings) -> Result<Introspecti
             Some("excluded by [local] exclude")
         } else if !include.is_empty() && !matches(&include, &l.name) {
             Some("not among [local] tables")
-        } else if privacy.is_some_and(|(p, _)| *p == Privacy::LocalOnly) {
+        } else if privacy.is_some_and(|p| p.level == Privacy::LocalOnly && p.column.is_none()) {
             Some("local_only")
         } else {
             None
@@ -93,8 +104,8 @@ pub fn tables(conn: &Connection, settings: &TrackSettings) -> Result<Introspecti
         }
         match describe(conn, &l)? {
             Ok(mut table) => {
-                if let Some((level, redact)) = privacy {
-                    redact_columns(&mut table, *level, redact)?;
+                if let Some(privacy) = privacy {
+                    apply_privacy(&mut table, privacy)?;
                 }
                 out.push(table);
             }
@@ -311,6 +322,7 @@ fn describe(conn: &Connection, l: &Listed) -> Result<std::result::Result<Table, 
         without_rowid: l.without_rowid,
         uniques,
         privacy: Privacy::Full,
+        rows: None,
     }))
 }
 
@@ -351,31 +363,68 @@ fn foreign_keys(conn: &Connection, table: &str) -> Result<Vec<ForeignKey>> {
     Ok(found.into_values().collect())
 }
 
-/// Marks the redacted columns. The key must leave, or the row could not be named.
-fn redact_columns(table: &mut Table, level: Privacy, redact: &[String]) -> Result<()> {
-    table.privacy = level;
+/// Gives a table its level, and marks what stays here. The key must leave, or the row could not be
+/// named; a name that is not there is a slip that would let content out, and nothing is tracked then.
+fn apply_privacy(table: &mut Table, privacy: &TablePrivacy) -> Result<()> {
+    table.privacy = privacy.level;
     let section = table.name.clone();
-    for name in redact {
+    let refuse = |message: String, remedy: &str| {
+        Err(configuration(
+            &section,
+            format!("[tables.{section}] {message}"),
+            remedy,
+        ))
+    };
+    let mut redact = Vec::new();
+    for name in &privacy.redact {
         if table.key.iter().any(|k| k.eq_ignore_ascii_case(name)) {
-            return Err(configuration(
-                &section,
-                format!("[tables.{section}] redact: {name} is part of the primary key"),
+            return refuse(
+                format!("redact: {name} is part of the primary key"),
                 "take it out of the list, or make the table local_only",
-            ));
+            );
         }
-        let column = table
+        let Some(column) = table
             .columns
             .iter_mut()
             .find(|c| c.name.eq_ignore_ascii_case(name))
-            .ok_or_else(|| {
-                configuration(
-                    &section,
-                    format!("[tables.{section}] redact: there is no column {name}"),
-                    "correct the name or take it out of the list",
-                )
-            })?;
-        column.redacted = level == Privacy::Redacted;
+        else {
+            return refuse(
+                format!("redact: there is no column {name}"),
+                "correct the name or take it out of the list",
+            );
+        };
+        redact.push(column.name.clone());
+        column.redacted = privacy.level == Privacy::Redacted && privacy.column.is_none();
     }
+    let Some(name) = &privacy.column else {
+        return Ok(());
+    };
+    let Some(column) = table
+        .columns
+        .iter()
+        .find(|c| c.name.eq_ignore_ascii_case(name))
+    else {
+        return refuse(
+            format!("privacy_column: there is no column {name}"),
+            "correct the name, or remove the key to give all rows the table's level",
+        );
+    };
+    if column.generated {
+        return refuse(
+            format!("privacy_column: {name} is a generated column"),
+            "name a column that the app writes, so that other devices learn the level too",
+        );
+    }
+    if redact.contains(&column.name) {
+        return refuse(
+            format!("redact: {name} is the privacy_column, which has to leave with its row"),
+            "take it out of the list",
+        );
+    }
+    table.rows = Some(RowPrivacy {
+        column: column.name.clone(),
+        redact,
+    });
     Ok(())
 }
 

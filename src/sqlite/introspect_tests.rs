@@ -201,7 +201,14 @@ fn privacy_names_what_is_there_or_fails() {
         tables(
             &conn,
             &TrackSettings {
-                privacy: BTreeMap::from([(table.to_owned(), (level, redact))]),
+                privacy: BTreeMap::from([(
+                    table.to_owned(),
+                    TablePrivacy {
+                        level,
+                        redact,
+                        column: None,
+                    },
+                )]),
                 ..TrackSettings::default()
             },
         )

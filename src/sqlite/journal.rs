@@ -26,6 +26,8 @@ pub enum Kind {
     NotApplied,
     /// A preserved original was written back.
     Restored,
+    /// The row became LOCAL_ONLY after it was sent, and is taken back from the workspace.
+    TakenBack,
     /// The device took a new identity (SYNC-008).
     NewIdentity,
     /// The remote went back in time (SYNC-007).
@@ -48,6 +50,7 @@ impl Kind {
             Kind::Retried => "retried",
             Kind::NotApplied => "not_applied",
             Kind::Restored => "restored",
+            Kind::TakenBack => "taken_back",
             Kind::NewIdentity => "new_identity",
             Kind::WentBack => "went_back",
             Kind::CaptureHealed => "capture_healed",

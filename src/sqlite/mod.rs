@@ -2,7 +2,7 @@
 //!
 //! What happens to a local write: `capture` (triggers), `claim` (key log to outbox), `outbox` (batches,
 //! acknowledgements). What happens when a remote row arrives: `apply` (and `install`), `notes`, `inbox`,
-//! `conflicts`.
+//! `conflicts`. What rows keep here, both ways: `private`.
 
 pub mod app_row;
 pub mod apply;
@@ -24,6 +24,7 @@ pub mod journal;
 pub mod local;
 pub mod notes;
 pub mod outbox;
+pub mod private;
 pub mod queue;
 pub mod quote;
 mod refusal;
@@ -31,4 +32,5 @@ pub mod request;
 pub mod skip;
 pub mod state;
 pub mod status_view;
+mod swap;
 pub mod value;

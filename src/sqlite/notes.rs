@@ -89,7 +89,7 @@ pub fn any(conn: &Connection) -> Result<bool> {
     .or_fault(WHAT)
 }
 
-/// Keys with a note and without an unsent change, after `after` in (table, key) order.
+/// Keys with a note that do not stay here and are without an unsent change, after `after` in (table, key) order.
 /// The key log is not looked at here; whoever applies looks again under the write lock.
 pub fn clean(
     conn: &Connection,
@@ -104,6 +104,7 @@ pub fn clean(
              and not exists (select 1 from tidewater_outbox o where o.tbl = n.tbl and o.pk = n.pk \
              and o.status <> 'synced') \
              and not exists (select 1 from tidewater_table t where t.name = n.tbl and t.heal = 1) \
+             and not exists (select 1 from tidewater_private p where p.tbl = n.tbl and p.pk = n.pk) \
              order by n.tbl, n.pk limit ?3",
         )
         .or_fault(WHAT)?;

@@ -5,9 +5,11 @@
 //! outcome of the server, or the user's `discard`, ever ends an entry.
 
 use super::fault::OrFault;
+use super::journal::{self, Place};
 use super::local::{Local, load_tables};
 use super::notes;
-use super::refusal::refuse;
+use super::private;
+use super::refusal::{fold, refuse};
 use super::state;
 use crate::error::{Code, Error, Result};
 use crate::model::{ChangeKey, Key, Op, Policy, Row};
@@ -146,7 +148,7 @@ pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<O
 fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Result<Vec<Item>> {
     let mut s = conn
         .prepare_cached(
-            "select change_key, tbl, pk, op, payload, base, known, carried from tidewater_outbox \
+            "select change_key, tbl, pk, op, payload, base, known, carried, erase from tidewater_outbox \
              where batch = ?1 and status = 'uploading' order by id",
         )
         .or_fault(WHAT)?;
@@ -171,13 +173,14 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
                 t
             }
         };
+        let mut erase: bool = r.get(8).or_fault(WHAT)?;
+        // What takes a row back must not lose to anything.
+        let takes_back = erase;
         let row = match payload.as_deref().map(Row::from_json) {
             None => Row::default(),
-            // Without what the app dropped or the user made private since the claim.
             Some(Ok(mut row)) => {
                 if let Some(k) = known.iter().find(|k| k.table.name == table) {
-                    row.0
-                        .retain(|(c, _)| k.table.replicated().any(|r| r.name == *c));
+                    erase |= private::narrow(&k.table, &mut row);
                 }
                 row
             }
@@ -192,7 +195,9 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
         items.push(Item {
             change: ChangeKey::parse(&change).ok_or_else(|| unreadable(&table, "change key"))?,
             key: Key::decode(&pk).ok_or_else(|| unreadable(&table, "primary key"))?,
-            policy: if carried {
+            policy: if takes_back {
+                Policy::LocalWins
+            } else if carried {
                 Policy::LastWriteWins
             } else {
                 policy(&table)
@@ -207,6 +212,7 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
             base,
             known: r.get(6).or_fault(WHAT)?,
             seen,
+            erase,
         });
     }
     Ok(items)
@@ -245,6 +251,19 @@ fn acknowledged(conn: &Connection, table: &str, pk: &str) -> Result<Vec<String>>
 /// its number is free again.
 pub fn release(local: &mut Local, batch: &Batch) -> Result<()> {
     let tx = local.begin()?;
+    let entries = entries_of(&tx, batch.seq)?;
+    for item in &batch.items {
+        // A newer change of the row takes its place: the two would go in one batch, and content that
+        // the newer one keeps here must not wait beside it.
+        if let Some(entry) = entries.get(item.change.as_str()) {
+            let pk = item.key.encode();
+            if let Some((into, at)) = fold(&tx, item, entry)? {
+                let place = Place::Row(&item.table, &pk);
+                journal::folded(&tx, at, place, item.change.as_str(), &into)?;
+            }
+        }
+    }
+    private::forget_unsent(&tx)?;
     tx.execute(
         "update tidewater_outbox set status = 'pending', batch = null where batch = ?1 \
          and status = 'uploading'",

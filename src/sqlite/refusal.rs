@@ -14,6 +14,33 @@ const WHAT: &str = "working the outbox";
 /// What is put off through no fault of its own waits as long as after so many attempts.
 const UNCOUNTED: u32 = 4;
 
+/// Folds an entry that is not sent into a newer one of its row, if there is one: returns its change key
+/// and when it was claimed.
+pub(super) fn fold(tx: &Connection, item: &Item, entry: &Entry) -> Result<Option<(String, i64)>> {
+    let newer: Option<(i64, String, i64)> = tx
+        .query_row(
+            // A newer one may be parked before it was ever sent, for its size.
+            "select id, change_key, created_at from tidewater_outbox where tbl = ?1 and pk = ?2 \
+             and status in ('pending', 'failed') limit 1",
+            [&item.table, &item.key.encode()],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+        )
+        .optional()
+        .or_fault(WHAT)?;
+    let Some((newer, into, at)) = newer else {
+        return Ok(None);
+    };
+    tx.execute("delete from tidewater_outbox where id = ?1", [entry.id])
+        .or_fault(WHAT)?;
+    // The place of the older one, freed just now, is the newer one's.
+    tx.execute(
+        "update tidewater_outbox set id = ?2, base = ?3, known = ?4 where id = ?1",
+        params![newer, entry.id, entry.base, entry.known],
+    )
+    .or_fault(WHAT)?;
+    Ok(Some((into, at)))
+}
+
 /// A refused entry: folds into a newer one of its row, waits, or is parked.
 pub(super) fn refuse(
     tx: &Connection,
@@ -25,12 +52,7 @@ pub(super) fn refuse(
     result: &mut Acknowledged,
 ) -> Result<()> {
     let pk = item.key.encode();
-    let &Entry {
-        id,
-        attempts,
-        base,
-        known,
-    } = entry;
+    let &Entry { id, attempts, .. } = entry;
     let place = Place::Row(&item.table, &pk);
     let told = |kind: Kind, code: &str, attempt: Option<u32>| {
         let detail = Detail {
@@ -43,33 +65,14 @@ pub(super) fn refuse(
         let change = Some(item.change.as_str());
         journal::record(tx, retry.now_ms, kind, place, change, &detail)
     };
-    let newer: Option<(i64, String)> = tx
-        .query_row(
-            // A newer one may be parked before it was ever sent, for its size.
-            "select id, change_key from tidewater_outbox where tbl = ?1 and pk = ?2 \
-             and status in ('pending', 'failed') limit 1",
-            [&item.table, &pk],
-            |r| Ok((r.get(0)?, r.get(1)?)),
-        )
-        .optional()
-        .or_fault(WHAT)?;
-    if let Some((newer, into)) = newer {
+    if let Some((into, _)) = fold(tx, item, entry)? {
         let code = if refusal.later {
             "SYNC-004"
         } else {
             "SYNC-005"
         };
         told(Kind::Refused, code, counts.then_some(attempts + 1))?;
-        journal::folded(tx, retry.now_ms, place, item.change.as_str(), &into)?;
-        tx.execute("delete from tidewater_outbox where id = ?1", [id])
-            .or_fault(WHAT)?;
-        // The place of the older one, freed just now, is the newer one's.
-        tx.execute(
-            "update tidewater_outbox set id = ?2, base = ?3, known = ?4 where id = ?1",
-            params![newer, id, base, known],
-        )
-        .or_fault(WHAT)?;
-        return Ok(());
+        return journal::folded(tx, retry.now_ms, place, item.change.as_str(), &into);
     }
     let tried = attempts + 1;
     let attempts = if counts { tried } else { attempts };

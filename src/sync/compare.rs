@@ -12,7 +12,7 @@ use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Connection, Local, count, set_heal, stopped};
-use crate::sqlite::{app_row, heal_log, inbox, notes, queue, state};
+use crate::sqlite::{app_row, heal_log, inbox, notes, private, queue, state};
 use std::collections::BTreeSet;
 
 const WHAT: &str = "comparing a table";
@@ -31,9 +31,23 @@ pub(super) struct Pair {
     pub seen: bool,
     /// Whether what is there is this device's own: a push then writes over it without a question.
     pub own: bool,
+    /// Whether the row stays here, so that its key was not asked for.
+    private: bool,
 }
 
 impl Pair {
+    fn private(key: Key) -> Pair {
+        Pair {
+            key,
+            here: None,
+            there: None,
+            change: None,
+            seen: true,
+            own: false,
+            private: true,
+        }
+    }
+
     pub fn agrees(&self) -> bool {
         match (&self.here, &self.there) {
             (None, None) => true,
@@ -117,6 +131,9 @@ pub(super) async fn walk<R: Remote>(
         }
         after = last;
         let keys: Vec<Key> = keys.into_iter().filter(|k| !k.has_null()).collect();
+        let (keys, private) = private::split(device.local.conn(), &t.table, keys)?;
+        let private: Vec<Pair> = private.into_iter().map(Pair::private).collect();
+        visit(&mut device.local, &private)?;
         // What did not fit into the answer is there, and was compared above.
         let (_, found) = device.remote.fetch(&id, &token, t, &keys, 1).await?;
         let gone = found
@@ -138,7 +155,9 @@ fn pair_up(
 ) -> Result<u64> {
     let (mut pairs, mut weight, mut here) = (Vec::new(), 0, 0);
     for f in page {
-        let p = pair(local, t, id, f)?;
+        let Some(p) = pair(local, t, id, f)? else {
+            continue;
+        };
         here += u64::from(p.here.is_some());
         weight += p.here.as_ref().map_or(0, Row::weight);
         pairs.push(p);
@@ -153,17 +172,26 @@ fn pair_up(
     Ok(here)
 }
 
-fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Pair> {
+/// Both sides of a key; `None` where the row here stays here and is another row than the one there.
+fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Option<Pair>> {
+    let (conn, pk) = (local.conn(), f.key.encode());
+    if private::is_private(conn, &t.table, &pk)? {
+        return Ok(None);
+    }
     let own = f.version.as_ref().is_some_and(|v| v.device == id);
-    Ok(Pair {
-        here: app_row::read(local.conn(), &t.table, &f.key).or_fault(WHAT)?,
-        change: f.version.as_ref().map(|v| v.change.clone()),
-        there: f.version.and_then(|v| v.row),
+    let here = app_row::read(conn, &t.table, &f.key).or_fault(WHAT)?;
+    let change = f.version.as_ref().map(|v| v.change.clone());
+    let there = f.version.and_then(|v| v.row);
+    Ok(Some(Pair {
+        there: private::in_common(conn, &t.table, &pk, here.as_ref(), there)?,
+        here,
+        change,
         key: f.key,
         // The feed never brings what this device wrote: it is known here from the start.
         seen: f.seen || own,
         own,
-    })
+        private: false,
+    }))
 }
 
 /// Leaves a note for every key that differs: once it is clean, it is fetched by key.
@@ -232,6 +260,12 @@ pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> 
     let mut found = 0_u64;
     walk(device, t, |local, pairs| {
         let tx = local.begin()?;
+        for p in pairs.iter().filter(|p| p.private) {
+            // The other side has heard nothing of it, or it would have listed it.
+            if !private::is_private(&tx, &table, &p.key.encode())? {
+                heal_log::append_new(&tx, &table, &p.key)?;
+            }
+        }
         for p in pairs.iter().filter(|p| !p.agrees()) {
             let noted = notes::find(&tx, &table.name, &p.key.encode())?.is_some();
             if p.here.is_none() && (!p.seen || noted) {
@@ -292,6 +326,7 @@ pub async fn verify<R: Remote>(
     };
     walk(device, t, |local, pairs| {
         for p in pairs {
+            out.local -= u64::from(p.private);
             out.remote += u64::from(p.there.is_some());
             if p.agrees() {
                 continue;

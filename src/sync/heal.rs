@@ -4,16 +4,16 @@
 //! then until the table was compared with the remote, all its keys count as dirty.
 
 use super::device::now_ms;
-use crate::config::Config;
+use crate::config::{Config, TableConfig};
 use crate::error::Result;
 use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
-use crate::sqlite::introspect::{self, Introspection, TrackSettings};
+use crate::sqlite::introspect::{self, Introspection, TablePrivacy, TrackSettings};
 use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::{
     Local, Tx, load_tables, schema_is_known, schema_version, set_heal, store_tables,
 };
-use crate::sqlite::{state, status_view};
+use crate::sqlite::{private, state, status_view};
 
 /// What to track, from the configuration; `tables` replaces the configured globs where it is not empty.
 pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
@@ -27,8 +27,16 @@ pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
         privacy: config
             .tables
             .iter()
-            .map(|(name, t)| (name.clone(), (t.privacy, t.redact.clone())))
+            .map(|(name, t)| (name.clone(), table_privacy(t)))
             .collect(),
+    }
+}
+
+fn table_privacy(t: &TableConfig) -> TablePrivacy {
+    TablePrivacy {
+        level: t.privacy,
+        column: t.privacy_column.clone(),
+        redact: t.redact.clone(),
     }
 }
 
@@ -40,13 +48,28 @@ pub fn install(
     settings: &TrackSettings,
 ) -> Result<Vec<String>> {
     state::set(tx, "settings", &format!("{settings:?}"))?;
-    let before: Vec<String> = load_tables(tx)?.into_iter().map(|k| k.table.name).collect();
+    let known = load_tables(tx)?;
+    let before: Vec<String> = known.iter().map(|k| k.table.name.clone()).collect();
     let installed = capture::install(tx, &found.tables)?;
     store_tables(tx, &found.tables)?;
     status_view::install(tx, &found.tables)?;
     for t in &found.tables {
-        if !before.contains(&t.name) {
-            capture::snapshot_rows(tx, t)?;
+        match known.iter().find(|k| k.table.name == t.name) {
+            None => {
+                capture::snapshot_rows(tx, t)?;
+            }
+            // What the settings now keep here was perhaps sent under the former ones.
+            Some(k)
+                if t.rows.is_some() && (&k.table.rows, k.table.privacy) != (&t.rows, t.privacy) =>
+            {
+                let n = private::judge_again(tx, t)?;
+                tracing::warn!(
+                    table = t.name,
+                    rows = n,
+                    "the privacy settings changed; rows are judged again"
+                );
+            }
+            Some(_) => {}
         }
     }
     let bare: Vec<String> = installed
@@ -79,7 +102,7 @@ pub fn install(
 }
 
 /// The settings of the configuration, with the choice of an earlier `init --tables`.
-fn current(local: &Local, config: &Config) -> Result<TrackSettings> {
+pub fn current(local: &Local, config: &Config) -> Result<TrackSettings> {
     let chosen: Vec<String> = state::get(local.conn(), "chosen_tables")?
         .and_then(|t| serde_json::from_str(&t).ok())
         .unwrap_or_default();

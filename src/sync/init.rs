@@ -168,22 +168,27 @@ pub fn report(local: &Local, found: &Introspection, started: Instant) -> Result<
     Ok(InitReport {
         device: crate::sqlite::inspect::device(local.conn())?,
         tables,
-        skipped: found
-            .skipped
-            .iter()
-            // Nobody asked about tidewater's own tables.
-            .filter(|s| !s.name.starts_with("tidewater_"))
-            .map(|s| Skipped {
-                name: s.name.clone(),
-                reason: if s.remedy.is_empty() {
-                    s.reason.clone()
-                } else {
-                    format!("{}; {}", s.reason, s.remedy)
-                },
-            })
-            .collect(),
+        skipped: skipped(found),
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(0),
     })
+}
+
+/// What is left out, for people.
+pub fn skipped(found: &Introspection) -> Vec<Skipped> {
+    found
+        .skipped
+        .iter()
+        // Nobody asked about tidewater's own tables.
+        .filter(|s| !s.name.starts_with("tidewater_"))
+        .map(|s| Skipped {
+            name: s.name.clone(),
+            reason: if s.remedy.is_empty() {
+                s.reason.clone()
+            } else {
+                format!("{}; {}", s.reason, s.remedy)
+            },
+        })
+        .collect()
 }
 
 /// Makes workspace and mirrors where the remote is in reach.

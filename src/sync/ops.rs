@@ -5,20 +5,20 @@
 
 use super::device::now_ms;
 use super::observer::Observer;
-use super::{connect, init as initialise, lock, now as syncing, service};
+use super::{connect, heal, init as initialise, lock, now as syncing, service};
 use crate::config::{Config, Env};
 use crate::error::{Code, Result};
 use crate::metrics::Monitor;
 use crate::remote::Remote;
 use crate::report::{
     Circuit, ConflictsReport, DetachReport, InitReport, ItemResult, Mode, ModeReport, NoProgress,
-    NowReport, Progress, PruneReport, QueueItem, RemoteStatus, ResultsReport, Service,
-    StatusReport, Time, VerifyReport,
+    NowReport, PrivacyReport, Progress, PruneReport, QueueItem, RemoteStatus, ResultsReport,
+    Service, StatusReport, Time, VerifyReport,
 };
 use crate::sqlite::inspect::{self, Which};
 use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::Local;
-use crate::sqlite::{conflicts as conflict_table, queue as outbox, state};
+use crate::sqlite::{conflicts as conflict_table, introspect, queue as outbox, state};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -355,6 +355,24 @@ pub async fn clone_in(
 /// `prune`; failed items of more than `failed_days` only where they are asked for, and only with `yes`.
 pub async fn prune(config: &Config, failed_days: Option<u32>, yes: bool) -> Result<PruneReport> {
     super::retention::prune(config, failed_days, yes).await
+}
+
+/// `privacy`: what the settings of today come to, whether or not the file is initialised.
+pub fn privacy(config: &Config) -> Result<PrivacyReport> {
+    let local = Local::open(config.path()?)?;
+    let settings = if local.is_initialised()? {
+        heal::current(&local, config)?
+    } else {
+        heal::settings(config, &[])
+    };
+    let found = introspect::tables(local.conn(), &settings)?;
+    let tables = found.tables.iter();
+    Ok(PrivacyReport {
+        tables: tables
+            .map(|t| inspect::table_privacy(local.conn(), t))
+            .collect::<Result<_>>()?,
+        stay: initialise::skipped(&found),
+    })
 }
 
 /// `detach`.

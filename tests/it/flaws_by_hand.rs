@@ -84,6 +84,7 @@ impl Hand {
             known: base.last != Snapshot::empty(),
             seen: Vec::new(),
             policy: Policy::LastWriteWins,
+            erase: false,
         }
     }
 

@@ -151,3 +151,49 @@ fn a_change_of_nothing_but_redacted_columns_sends_no_secret_and_makes_no_conflic
         schema.rows("select title from notes")
     );
 }
+
+#[test]
+fn privacy_says_offline_what_can_leave() {
+    let schema = Schema::new();
+    let more = "[tables.notes]\nprivacy_column = \"level\"\nredact = [\"body\", \"pin\"]\n\n[tables.diary]\nprivacy = \"local_only\"\n";
+    let nowhere = "postgres://nobody@127.0.0.1:1/nowhere?sslmode=disable";
+    let a = Device::with_url(nowhere, schema.name(), "a", more);
+    a.sql(
+        "create table notes (id text primary key, title text, body text, pin integer, level text)",
+    );
+    a.sql("create table diary (id integer primary key)");
+    a.sql(
+        "insert into notes values ('f', '', '', 1, 'FULL'), ('n', '', '', 1, null), ('r', '', '', 1, 'Redacted'),
+           ('l', '', '', 1, 'LOCAL_ONLY'), ('u', '', '', 1, 'secret')",
+    );
+    let before = a.json(&["privacy"]);
+    a.tw(&["init"]).ok();
+    a.tw(&["now"]).expect_code(3);
+    let said = a.json(&["privacy"]);
+    let notes = &said["tables"][0];
+    assert_eq!(
+        notes["rows"],
+        serde_json::json!({"full": 2, "redacted": 1, "local_only": 2, "unknown": 1})
+    );
+    assert_eq!(
+        (&notes["privacy_column"], &notes["private_keys"]),
+        (&"level".into(), &2.into())
+    );
+    let leaves: Vec<&str> = notes["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["leaves"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        leaves,
+        ["always", "always", "full_rows", "full_rows", "always"]
+    );
+    assert_eq!(said["stay"][0]["name"], "diary", "{said}");
+    assert_eq!(before["tables"][0]["rows"], notes["rows"]);
+    let human = a.tw(&["privacy"]).ok().stdout;
+    assert!(
+        human.contains("leaves with FULL rows only: body, pin"),
+        "{human}"
+    );
+}

@@ -23,7 +23,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("doctor", "doctor"),
         ("doctor --json", "doctor"),
         ("devices retire X", "devices"),
-        ("privacy", "privacy"),
         ("provision --dry-run", "provision"),
         ("init --adopt-remote", "init --adopt-remote"),
     ] {

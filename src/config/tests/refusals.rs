@@ -269,10 +269,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "[retention]\ntombstone_days = 90",
             "retention.tombstone_days",
         ),
-        (
-            "[tables.m]\nprivacy_column = \"p\"",
-            "tables.m.privacy_column",
-        ),
         ("[tables.m]\ntypes = { a = \"jsonb\" }", "tables.m.types"),
     ] {
         expect(text, &[key, "line 2", "not supported by this version yet"]);

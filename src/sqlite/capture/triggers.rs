@@ -172,7 +172,7 @@ pub(super) fn build(table: &Table, candidates: Candidates) -> Vec<Trigger> {
         b.trigger(
             "au",
             "after update",
-            settle().chain([b.log_old_key(), b.log("U", "new")]),
+            settle().chain([b.log_old_key(), b.log_updated()]),
         ),
         b.trigger(
             "ad",
@@ -184,15 +184,19 @@ pub(super) fn build(table: &Table, candidates: Candidates) -> Vec<Trigger> {
             },
         ),
     ];
-    if with {
-        for (tag, event, itself) in [
-            ("bi", "before insert", "new"),
-            ("bu", "before update", "old"),
-        ] {
-            let body = b.note(itself, candidates);
-            if !body.is_empty() {
-                out.push(b.trigger(tag, event, body));
-            }
+    for (tag, event, itself) in [
+        ("bi", "before insert", "new"),
+        ("bu", "before update", "old"),
+    ] {
+        let mut body = Vec::new();
+        if table.rows.is_some() {
+            body.push(b.log_standing(itself));
+        }
+        if with {
+            body.extend(b.note(itself, candidates));
+        }
+        if !body.is_empty() {
+            out.push(b.trigger(tag, event, body));
         }
     }
     out
@@ -229,6 +233,21 @@ impl Builder<'_> {
         )
     }
 
+    /// The row after an update. Where rows have levels of their own, one that came under another key
+    /// is new there: the claim must not take the key for one that was sent.
+    fn log_updated(&self) -> String {
+        if self.table.rows.is_none() {
+            return self.log("U", "new");
+        }
+        format!(
+            "insert into tidewater_log (tbl, op, at, {}) values ({}, case when {} then 'I' else 'U' end, {AT}, {})",
+            self.ks,
+            self.name,
+            self.differs("old", "new"),
+            key_columns(self.table, "new")
+        )
+    }
+
     /// The delete of the old key, if the key is not the same any more in value, type and bytes.
     fn log_old_key(&self) -> String {
         format!(
@@ -237,6 +256,35 @@ impl Builder<'_> {
             self.name,
             key_columns(self.table, "old"),
             self.differs("old", "new")
+        )
+    }
+
+    /// Records, ahead of the write, a row that stands under the new key already and is not the row
+    /// `itself`. By that the claim tells a key that was new from one whose row was replaced: of a row
+    /// that is gone by then, and that nobody has heard of, not even the key may leave.
+    fn log_standing(&self, itself: &str) -> String {
+        let equal = list(
+            self.table
+                .key
+                .iter()
+                .zip(collations(self.table))
+                .map(|(k, collation)| {
+                    let k = ident(k);
+                    format!("e.{k} = new.{k} collate {}", ident(collation))
+                }),
+            " and ",
+        );
+        let other = if itself == "old" {
+            format!(" and ({})", self.differs("e", "old"))
+        } else {
+            String::new()
+        };
+        format!(
+            "insert into tidewater_log (tbl, op, at, {}) select {}, 'U', {AT}, {} from {} as e where {equal}{other}",
+            self.ks,
+            self.name,
+            key_columns(self.table, "e"),
+            ident(&self.table.name),
         )
     }
 

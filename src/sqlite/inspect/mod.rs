@@ -9,12 +9,14 @@
 mod conflicts;
 mod explain;
 mod glance;
+mod privacy;
 mod queue;
 mod row;
 
 pub use conflicts::{CONFLICTS_MAX, conflict, conflicts, mark_seen};
 pub use explain::{change_key, explain, queue_detail};
 pub use glance::{glance, usable};
+pub use privacy::table_privacy;
 pub use queue::{Which, inbox, item_of_row, queue, queue_item};
 pub use row::{parse_key, row_status};
 

@@ -39,6 +39,7 @@ fn file() -> Connection {
             sql: String::new(),
             indexes: vec![],
             privacy: Privacy::Full,
+            rows: None,
         };
         conn.execute(
             "insert into tidewater_table (name, rank, spec) values (?1, 0, ?2)",

@@ -83,6 +83,8 @@ struct Control {
 struct Shared {
     control: watch::Sender<Control>,
     stats: Mutex<Stats>,
+    /// Every byte in both directions, where somebody wants to look at them.
+    record: Mutex<Option<Vec<u8>>>,
     target: (String, u16),
 }
 
@@ -131,6 +133,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             control,
             stats: Mutex::default(),
+            record: Mutex::default(),
             target: (host.to_owned(), port),
         });
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
@@ -191,6 +194,17 @@ impl Proxy {
     /// Resets every open connection now.
     pub fn cut_all(&self) {
         self.shared.control.send_modify(|c| c.generation += 1);
+    }
+
+    /// Keeps every byte that passes from now on.
+    pub fn record(&self) {
+        *self.shared.record.lock().expect("the record") = Some(Vec::new());
+    }
+
+    /// What has passed since [`Proxy::record`].
+    pub fn recorded(&self) -> Vec<u8> {
+        let record = self.shared.record.lock().expect("the record");
+        record.clone().unwrap_or_default()
     }
 
     pub fn stats(&self) -> Stats {
@@ -311,6 +325,9 @@ async fn pump(
             passage.cut = true;
         }
         count(direction, &passage, shared);
+        if let Some(record) = &mut *shared.record.lock().expect("the record") {
+            record.extend(&passage.forward);
+        }
         to.write_all(&passage.forward).await?;
         passed += passage.forward.len() as u64;
         if passage.cut {
