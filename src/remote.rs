@@ -17,6 +17,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The form of the workspace that this program makes and needs: the number of its last migration. A
+/// device that has met an older form brings it up to date at its next contact.
+pub const WORKSPACE_FORM: i64 = 2;
 
 /// What a device learned of one mirror table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +71,8 @@ pub struct Hello {
     pub tables: Vec<Table>,
     /// `PRAGMA user_version` of the app's file.
     pub user_version: i64,
+    /// The id that this file had before, where it gave that up for good.
+    pub former: Option<String>,
 }
 
 /// The workspace as it stands after [`Remote::prepare`].
@@ -124,6 +131,8 @@ pub struct Batch {
     pub prev: Option<String>,
     /// The lowest number that the device has not confirmed; the ledger forgets outcomes below.
     pub confirmed: i64,
+    /// What the device has read, told with the push: tombstones below the cursors of all may go.
+    pub cursor: Snapshot,
     /// Its changes, at most one a row.
     pub items: Vec<Item>,
 }
@@ -294,6 +303,30 @@ pub struct Fetched {
     pub seen: bool,
 }
 
+/// A device as the ledger knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The version of the program that it registered with last.
+    pub version: String,
+    /// `active`, `expired`, `retired` or `revoked`.
+    pub state: String,
+    /// The role that it logs in with; `None` where it registered with an older version.
+    pub login: Option<String>,
+    /// When it registered, server time in ms.
+    pub registered_at: i64,
+    /// When it was heard of last, server time in ms.
+    pub last_seen: i64,
+    /// Rows and deletes of others that it had not read when it told of its cursor last, counted up to
+    /// a bound; `None` where it never told.
+    pub behind_rows: Option<i64>,
+    /// How long ago it told of that cursor; 0 where nothing is unread.
+    pub behind_seconds: Option<f64>,
+}
+
 /// The side that fails.
 pub trait Remote: Send + Sync + 'static {
     /// Makes what is missing in the workspace, registers the device and learns the mirrors.
@@ -346,6 +379,28 @@ pub trait Remote: Send + Sync + 'static {
         device: &str,
         heard: Arc<dyn Fn() + Send + Sync>,
     ) -> impl Future<Output = Result<()>> + Send + 'static;
+    /// Tells the ledger that this device lives and how far it has read. Called rarely: every call is
+    /// a write. Does nothing where the cursor is older than the tombstones that are kept.
+    fn tell(&self, device: &str, cursor: &Snapshot) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes tombstones that are older than `days` and below the cursor of every live device, raises
+    /// the collection mark, and marks devices that were unseen for longer as expired, `device` never.
+    /// Does nothing where another device did so within `every`. Returns how many went.
+    fn collect(
+        &self,
+        device: &str,
+        days: u32,
+        every: Duration,
+    ) -> impl Future<Output = Result<u64>> + Send;
+
+    /// The devices of the workspace, the last one registered last.
+    fn devices(&self, days: u32) -> impl Future<Output = Result<Vec<Member>>> + Send;
+
+    /// Lets the tombstones go on without a device.
+    fn retire(&self, id: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Ends the login of a device that has one of its own.
+    fn revoke(&self, id: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// The tables of the workspace as their first device described them, and the app's `user_version`.
     fn describe(&self) -> impl Future<Output = Result<(Vec<Table>, i64)>> + Send;

@@ -43,3 +43,24 @@ create trigger tidewater_buried after insert on :"schema".tidewater_tombstones
 alter table :"schema".tidewater_tombstones enable always trigger tidewater_buried;
 
 revoke all on function :"schema".tidewater_buried() from public;
+-- What the ledger knows of each device besides its batches, and what the collection of old tombstones
+-- needs. Additive: a program that knows 0001 alone goes on with this workspace.
+
+-- login: the role that the device logs in with, told at its registration.
+-- cursor: the snapshot up to which it has read, as it told last; null where it never told.
+-- state: active, expired (unseen for longer than the tombstones are kept), retired, revoked.
+alter table :"schema".tidewater_devices
+  add column if not exists login text collate "C",
+  add column if not exists cursor pg_snapshot,
+  add column if not exists cursor_at timestamptz,
+  add column if not exists state text collate "C" not null default 'active';
+
+-- collected_at: when old tombstones were looked for last.
+-- home: the cluster, database and table in which the transaction ids of the rows were handed out. After
+-- a dump and reload it differs from where the workspace is, and the rows have to be stamped anew.
+alter table :"schema".tidewater_workspace
+  add column if not exists collected_at timestamptz,
+  add column if not exists home text collate "C";
+
+create index if not exists tidewater_tombstones_age
+  on :"schema".tidewater_tombstones (left(tidewater_change, 10), tidewater_xid);

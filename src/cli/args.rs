@@ -201,7 +201,6 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Doctor,
     /// The workspace's devices
-    #[command(hide = true)]
     Devices {
         #[command(subcommand)]
         what: Option<DevicesCommand>,
@@ -251,12 +250,12 @@ pub(crate) enum QueueCommand {
 pub(crate) enum DevicesCommand {
     /// Let tombstones go on without a device
     Retire {
-        /// The device, or a beginning of its id
+        /// The device: its id or name, or a beginning of either
         id: String,
     },
     /// End a device's login
     Revoke {
-        /// The device, or a beginning of its id
+        /// The device: its id or name, or a beginning of either
         id: String,
     },
 }
@@ -292,7 +291,6 @@ impl Cli {
                 adopt_remote: true, ..
             } => Some("init --adopt-remote"),
             Command::Doctor => Some("doctor"),
-            Command::Devices { .. } => Some("devices"),
             Command::Provision(_) => Some("provision"),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! One arm for each command: configuration, operation, output, exit code.
 
-use super::args::{Cli, Command, ConflictsCommand, Global, QueueCommand};
+use super::args::{Cli, Command, ConflictsCommand, DevicesCommand, Global, QueueCommand};
 use super::output::Output;
 use super::{FOUND, INTERRUPTED, demo, manual, notify, progress, render, signal, watch};
 use crate::config::Config;
@@ -205,6 +205,21 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             let report = ops::verify(config, &tables, repair, &*bar).await?;
             output.answer(&report, render::verify);
             Ok(if report.identical { 0 } else { FOUND })
+        }),
+        Command::Devices { what } => foreground(async {
+            match what {
+                None => {
+                    let report = ops::devices(config).await?;
+                    output.answer(&report, |r, p| render::devices(r, Time::now(), p));
+                }
+                Some(DevicesCommand::Retire { id }) => {
+                    output.summary(&ops::retire(config, &id).await?, render::retired);
+                }
+                Some(DevicesCommand::Revoke { id }) => {
+                    output.summary(&ops::revoke(config, &id).await?, render::revoked);
+                }
+            }
+            Ok(0)
         }),
         // Only reached where a command has no arm above; it is refused like any other unknown one.
         _ => Err(Error::new(

@@ -211,11 +211,11 @@ pub(super) fn read(r: &mut Reader, folder: Option<&Path>, env: &Env) -> (Config,
         retention: Retention {
             synced_days: r.uint("retention.synced_days", SYNCED_DAYS, 0..=DAYS_LIMIT),
             conflict_days: r.uint("retention.conflict_days", CONFLICT_DAYS, 0..=DAYS_LIMIT),
+            tombstone_days: r.uint("retention.tombstone_days", TOMBSTONE_DAYS, 0..=DAYS_LIMIT),
         },
         metrics: read_metrics(r),
         tables: read_tables(r),
     };
-    r.unsupported("retention.tombstone_days", |_| false);
     let url = r.text("remote.url");
     (config, url)
 }

@@ -74,6 +74,8 @@ pub const SYNCED_DAYS: u32 = 7;
 pub const CONFLICT_DAYS: u32 = 90;
 /// Default of `metrics.listen`.
 pub const METRICS_LISTEN: &str = "127.0.0.1:9842";
+/// Default of `retention.tombstone_days`.
+pub const TOMBSTONE_DAYS: u32 = 90;
 
 /// What the command line says in place of the configuration.
 #[derive(Clone, Debug, Default)]
@@ -213,6 +215,8 @@ pub struct Retention {
     pub synced_days: u32,
     /// Days that acknowledged conflicts are kept.
     pub conflict_days: u32,
+    /// Days that deletes are remembered on the remote.
+    pub tombstone_days: u32,
 }
 
 /// `[metrics]`

@@ -98,18 +98,6 @@ impl Reader {
         self.read(key, |value| choice(value, choices))
     }
 
-    /// A key of the contract that this version cannot honour, except at the value that asks for
-    /// nothing.
-    pub fn unsupported(&mut self, key: &str, asks_nothing: impl Fn(&Value) -> bool) {
-        self.asked.insert(key.to_owned());
-        let Some(entry) = self.sources.entries.remove(key) else {
-            return;
-        };
-        if !asks_nothing(&entry.value) {
-            self.faults.push(unsupported(key, &entry.origin));
-        }
-    }
-
     /// Whether the key is set to a good or a bad value anywhere.
     pub fn is_set(&self, key: &str) -> bool {
         self.taken.contains_key(key)

@@ -131,8 +131,12 @@ fn without_any_file_the_defaults_hold() {
     );
     assert_eq!(c.conflict.directory, PathBuf::from(".tidewater/conflicts"));
     assert_eq!(
-        (c.retention.synced_days, c.retention.conflict_days),
-        (7, 90)
+        (
+            c.retention.synced_days,
+            c.retention.conflict_days,
+            c.retention.tombstone_days
+        ),
+        (7, 90, 90)
     );
 }
 
@@ -193,6 +197,7 @@ fn every_key_of_the_contract_is_read() {
         [retention]
         synced_days = 0
         conflict_days = 12
+        tombstone_days = 13
         [metrics]
         listen = "[::1]:9900"
         allowed_hosts = ["tidewater:9842", "Host.Example"]
@@ -248,8 +253,12 @@ fn every_key_of_the_contract_is_read() {
         (Policy::RemoteWins, false)
     );
     assert_eq!(
-        (c.retention.synced_days, c.retention.conflict_days),
-        (0, 12)
+        (
+            c.retention.synced_days,
+            c.retention.conflict_days,
+            c.retention.tombstone_days
+        ),
+        (0, 12, 13)
     );
     let places = |list: &[HostPort]| list.iter().map(HostPort::to_string).collect::<Vec<_>>();
     assert_eq!(places(c.metrics.listen.as_slice()), ["[::1]:9900"]);

@@ -43,6 +43,12 @@ impl Snapshot {
             .is_some_and(|(_, xmax, xip)| xid < xmax && !xip.contains(&xid))
     }
 
+    /// The oldest transaction that was in progress: all before it had ended; 0 where the text is no
+    /// snapshot.
+    pub fn xmin(&self) -> u64 {
+        self.parts().map_or(0, |p| p.0)
+    }
+
     /// The first transaction that was not handed out yet; 0 where the text is no snapshot.
     pub fn xmax(&self) -> u64 {
         self.parts().map_or(0, |p| p.1)

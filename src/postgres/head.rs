@@ -39,6 +39,16 @@ pub fn sql(schema: &str, device: &str, extra: &str) -> String {
     )
 }
 
+/// Where transaction ids are handed out: cluster, database and the workspace's own table, as text.
+/// `table` is the oid of `tidewater_workspace`.
+pub fn home(table: &str) -> String {
+    format!(
+        "(select system_identifier::text from pg_control_system()) || '/' || \
+         (select oid::text from pg_database where datname = current_database()) || '/' || \
+         {table}::bigint::text"
+    )
+}
+
 /// Reads the head alone.
 pub async fn read(session: &Session, schema: &str, device: &str) -> Result<Head> {
     let mut s = Statement::default();

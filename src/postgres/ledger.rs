@@ -12,7 +12,7 @@ use super::quote::{Statement, ident};
 use super::session::Session;
 use super::workspace::no_answer;
 use crate::error::{Code, Error, Result};
-use crate::model::ChangeKey;
+use crate::model::{ChangeKey, Snapshot};
 use crate::remote::{Batch, Outcome, PushAnswer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,9 +59,9 @@ pub fn advance(schema: &str, batch: &Batch) -> Statement {
     // With the commit: nobody is woken for what is not there yet, and nobody by a batch rolled back.
     let workspace = st.text(schema);
     let tell = listen::tell(&workspace, &id);
+    let told = told(&mut st, &batch.cursor);
     st.sql = format!(
-        "update {s}.tidewater_devices d set push_seq = {seq} + 1, last_batch = {key}, \
-         last_seen = clock_timestamp(), outcomes = coalesce((select jsonb_object_agg(e.key, e.value) \
+        "update {s}.tidewater_devices d set push_seq = {seq} + 1, last_batch = {key}, {told}, outcomes = coalesce((select jsonb_object_agg(e.key, e.value) \
          from jsonb_each(d.outcomes) e where e.key::bigint >= {confirmed}), '{{}}') \
          || jsonb_build_object({seq}::text, {stored}::text::jsonb) \
          where d.id = {id} and d.push_seq = {seq} and d.last_batch is not distinct from {prev} \
@@ -70,6 +70,37 @@ pub fn advance(schema: &str, batch: &Batch) -> Statement {
          returning true, {tell}"
     );
     st
+}
+
+/// The assignments by which a device tells that it lives and how far it has read. Whoever speaks is
+/// neither expired nor retired any more; that its cursor still holds is checked beside it.
+fn told(s: &mut Statement, cursor: &Snapshot) -> String {
+    let c = s.text(&cursor.0);
+    format!(
+        "last_seen = clock_timestamp(), cursor = {c}::text::pg_snapshot, \
+         cursor_at = case when d.cursor::text = {c}::text then d.cursor_at \
+         else clock_timestamp() end, \
+         state = case when d.state in ('expired', 'retired') then 'active' else d.state end"
+    )
+}
+
+/// See `Remote::tell`.
+pub async fn tell(remote: &PgRemote, device: &str, cursor: &Snapshot) -> Result<()> {
+    const WHAT: &str = "telling the workspace how far this device has read";
+    let session = remote.session().await?;
+    let mut st = Statement::default();
+    let id = st.text(device);
+    let xmin = st.text(&cursor.xmin().to_string());
+    let told = told(&mut st, cursor);
+    st.sql = format!(
+        "update {0}.tidewater_devices d set {told} where d.id = {id} and exists \
+         (select 1 from {0}.tidewater_workspace w where w.gc_xid <= {xmin}::text::xid8)",
+        ident(&remote.schema)
+    );
+    session.pipeline(&remote.begin(), &[st], WHAT).await?;
+    session.batch("commit", WHAT).await?;
+    session.done();
+    Ok(())
 }
 
 /// Writes the outcomes that are not plain `applied`, in the batch's own transaction.

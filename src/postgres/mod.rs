@@ -4,9 +4,11 @@
 //! No session state survives a unit of work: `set local` only, no named prepared statements, advisory
 //! locks of a transaction only. Every round trip has a deadline of its own.
 
+mod collect;
 mod conflict_record;
 mod connect;
 mod decode;
+mod devices;
 mod encode;
 mod erase;
 mod fault;
@@ -30,9 +32,9 @@ mod workspace;
 pub use connect::connect;
 
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::{Key, Table, Token};
+use crate::model::{Key, Snapshot, Table, Token};
 use crate::remote::{
-    Batch, Fetched, Head, Hello, Page, PageRequest, PushAnswer, Remote, Tracked, Workspace,
+    Batch, Fetched, Head, Hello, Member, Page, PageRequest, PushAnswer, Remote, Tracked, Workspace,
 };
 use connect::Dialer;
 use deadpool_postgres::{
@@ -190,9 +192,15 @@ impl PgRemote {
         }
     }
 
-    /// What every transaction of ours begins with. Read committed, whatever the server's default is:
-    /// under any other level a statement does not see what it has just waited for.
+    /// What every writing transaction of ours begins with: the settings, and the workspace's owner as the
+    /// role where the login is a member of one. Local to the transaction, like all of it.
     fn begin(&self) -> String {
+        format!("{}; {}", self.begin_as_login(), owner_role(&self.schema))
+    }
+
+    /// The same as the login itself. Read committed, whatever the server's default is: under any other
+    /// level a statement does not see what it has just waited for.
+    fn begin_as_login(&self) -> String {
         let ms = self.deadline.as_millis().max(4);
         // The server gives up before this side does, so that its reason is heard: first on a lock.
         let (statement, lock) = (ms * 9 / 10, ms / 2);
@@ -203,6 +211,22 @@ impl PgRemote {
              set local synchronous_commit = on"
         )
     }
+}
+
+/// Takes the role of the schema's owner for the transaction, where that is a role made to own: the login
+/// is a member of it and not the role itself. Roles of the server's own (`pg_database_owner` owns
+/// `public`) do not count, and a superuser, who passes for a member of everything, takes only a role that
+/// nobody logs in with.
+fn owner_role(schema: &str) -> String {
+    format!(
+        "select pg_catalog.set_config('role', r.rolname, true) from pg_catalog.pg_namespace n \
+         join pg_catalog.pg_roles r on r.oid = n.nspowner \
+         join pg_catalog.pg_roles me on me.rolname = session_user \
+         where n.nspname = {} and r.rolname <> session_user and r.rolname !~ '^pg_' \
+         and pg_catalog.pg_has_role(me.oid, r.oid, 'member') \
+         and not (me.rolsuper and r.rolcanlogin)",
+        quote::literal(schema)
+    )
 }
 
 impl Remote for PgRemote {
@@ -263,6 +287,26 @@ impl Remote for PgRemote {
         heard: Arc<dyn Fn() + Send + Sync>,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
         listen::listen(self, device, heard)
+    }
+
+    async fn tell(&self, device: &str, cursor: &Snapshot) -> Result<()> {
+        ledger::tell(self, device, cursor).await
+    }
+
+    async fn collect(&self, device: &str, days: u32, every: Duration) -> Result<u64> {
+        collect::collect(self, device, days, every).await
+    }
+
+    async fn devices(&self, days: u32) -> Result<Vec<Member>> {
+        devices::list(self, days).await
+    }
+
+    async fn retire(&self, id: &str) -> Result<()> {
+        devices::retire(self, id).await
+    }
+
+    async fn revoke(&self, id: &str) -> Result<()> {
+        devices::revoke(self, id).await
     }
 
     async fn describe(&self) -> Result<(Vec<Table>, i64)> {

@@ -239,6 +239,11 @@ fn take_turn(schema: &str, turn: Turn) -> Statement {
     s
 }
 
+/// Keeps every push out, for the length of the transaction.
+pub fn alone(schema: &str) -> Statement {
+    take_turn(schema, Turn::Alone)
+}
+
 /// The ordinary case; `None` where anything is out of the ordinary and nothing was done.
 async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> {
     let (schema, batch) = (&remote.schema, plan.batch);

@@ -15,6 +15,11 @@ pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", ident(schema), ident(name))
 }
 
+/// `text` as a literal, for statements that take no parameters.
+pub fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 /// A parameter that can travel between threads.
 pub type Param = Box<dyn ToSql + Sync + Send>;
 
@@ -67,6 +72,11 @@ mod tests {
     #[test]
     fn hostile_names_stay_names() {
         assert_eq!(qualified("we\"ird", "a.b"), "\"we\"\"ird\".\"a.b\"");
+    }
+
+    #[test]
+    fn hostile_texts_stay_texts() {
+        assert_eq!(literal("a'b\\"), "E'a''b\\\\'");
     }
 
     #[test]

@@ -14,8 +14,13 @@ use crate::model::Table;
 use crate::remote::{Hello, Workspace};
 use tokio_postgres::types::Type;
 
-/// The protocol between devices that this program speaks.
-const PROTOCOL: i32 = 1;
+/// The protocol between devices that this program speaks: 2 since tombstones are collected. A program
+/// that does not compare its cursor with the collection mark would miss deletes.
+pub const PROTOCOL: i32 = 2;
+
+/// The protocol of a new workspace. The first collection raises it, and only then do older programs
+/// have to stop.
+const FIRST_PROTOCOL: i32 = 1;
 
 /// The migrations of the workspace in their order; a released one is never edited.
 const MIGRATIONS: &[&str] = &[
@@ -184,11 +189,18 @@ async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool>
     }
     if done == 0 {
         let mut s = Statement::default();
-        let (p, m) = (s.bind(PROTOCOL, Type::INT4), s.bind(target, Type::INT4));
+        let (p, m) = (
+            s.bind(FIRST_PROTOCOL, Type::INT4),
+            s.bind(target, Type::INT4),
+        );
         let v = s.bind(hello.user_version, Type::INT8);
+        let name = s.text(schema);
         s.sql = format!(
-            "insert into {}.tidewater_workspace (protocol, migration, user_version) values ({p}, {m}, {v})",
-            ident(schema)
+            "insert into {0}.tidewater_workspace (protocol, migration, user_version, home) \
+             select {p}, {m}, {v}, {home} from pg_class w join pg_namespace n \
+             on n.oid = w.relnamespace where n.nspname = {name} and w.relname = 'tidewater_workspace'",
+            ident(schema),
+            home = head::home("w.oid")
         );
         session.query(&s, "creating the workspace").await?;
     } else if done < target {
@@ -222,37 +234,51 @@ async fn register(session: &Session, schema: &str, hello: &Hello) -> Result<()> 
     let (id, name) = (s.text(&hello.device), s.text(&hello.name));
     let version = s.text(env!("CARGO_PKG_VERSION"));
     s.sql = format!(
-        "insert into {}.tidewater_devices as d (id, name, version) values ({id}, {name}, {version}) \
+        "insert into {}.tidewater_devices as d (id, name, version, login) \
+         values ({id}, {name}, {version}, session_user) \
          on conflict (id) do update set name = excluded.name, version = excluded.version, \
-         last_seen = clock_timestamp()",
+         login = excluded.login, last_seen = clock_timestamp()",
         ident(schema)
     );
     session.query(&s, "registering the device").await?;
+    if let Some(former) = &hello.former {
+        let mut s = Statement::default();
+        let former = s.text(former);
+        s.sql = format!(
+            "update {}.tidewater_devices set state = 'retired' where id = {former} \
+             and state <> 'revoked'",
+            ident(schema)
+        );
+        session.query(&s, "registering the device").await?;
+    }
     Ok(())
+}
+
+/// Fails where there is no workspace; whether this program's migrations have been run on it.
+pub async fn find(session: &Session, schema: &str) -> Result<bool> {
+    let mut s = Statement::default();
+    let name = s.text(schema);
+    s.sql = format!(
+        "select exists (select 1 from pg_attribute a where a.attrelid = c.oid and a.attname = 'home') \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = {name} and c.relname = 'tidewater_workspace'"
+    );
+    let rows = session.query(&s, "looking for the workspace").await?;
+    let Some(row) = rows.first() else {
+        return Err(Error::new(
+            Code::RemoteNotUsable,
+            format!("there is no workspace in schema {schema}"),
+            "run `tidewater init` on a device that has the data, or correct --schema",
+        ));
+    };
+    get(row, 0)
 }
 
 /// See `Remote::describe`.
 pub async fn describe(remote: &PgRemote) -> Result<(Vec<Table>, i64)> {
     let session = remote.session().await?;
     check_server(&session).await?;
-    let mut s = Statement::default();
-    let name = s.text(&remote.schema);
-    s.sql = format!(
-        "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         where n.nspname = {name} and c.relname = 'tidewater_workspace'"
-    );
-    if session
-        .query(&s, "looking for the workspace")
-        .await?
-        .is_empty()
-    {
-        session.done();
-        return Err(Error::new(
-            Code::RemoteNotUsable,
-            format!("there is no workspace in schema {}", remote.schema),
-            "run `tidewater init` on a device that has the data, or correct --schema",
-        ));
-    }
+    find(&session, &remote.schema).await?;
     let s = Statement::fixed(format!(
         "select protocol, user_version from {}.tidewater_workspace",
         ident(&remote.schema)
@@ -285,4 +311,15 @@ pub async fn describe(remote: &PgRemote) -> Result<(Vec<Table>, i64)> {
     }
     session.done();
     Ok((tables, user_version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MIGRATIONS;
+    use crate::remote::WORKSPACE_FORM;
+
+    #[test]
+    fn the_form_of_a_workspace_is_the_number_of_its_last_migration() {
+        assert_eq!(i64::try_from(MIGRATIONS.len()), Ok(WORKSPACE_FORM));
+    }
 }

@@ -5,6 +5,7 @@
 //! may be added, none may change its meaning. Nothing here does I/O, and nothing here can fail.
 
 mod conflicts;
+mod devices;
 mod explain;
 mod glance;
 mod lifecycle;
@@ -16,6 +17,8 @@ mod time;
 
 pub use crate::model::{Row, Value};
 pub use conflicts::{Conflict, ConflictsReport};
+#[doc(hidden)]
+pub use devices::{DevicesReport, Member};
 pub use explain::{Event, ExplainReport, QueueDetail, QueueDetailReport};
 #[doc(hidden)]
 pub use glance::{ConflictLine, Failure, Glance};

@@ -32,5 +32,6 @@ pub mod request;
 pub mod skip;
 pub mod state;
 pub mod status_view;
+pub mod stock;
 mod swap;
 pub mod value;

@@ -141,6 +141,7 @@ pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<O
         key,
         prev,
         confirmed: state::number(conn, "confirmed")?,
+        cursor: state::token(conn)?.last,
         items: members(conn, seq, policy)?,
     }))
 }

@@ -203,9 +203,21 @@ pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<St
     Ok(done)
 }
 
-/// Takes a new identity (SYNC-008): the chain starts anew, batches dissolve, what was not sent is
+/// Why a file takes a new identity: the code, if one says it, and the sentence for the journal.
+pub type Why = (Option<&'static str>, &'static str);
+
+/// SYNC-008.
+pub const COPIED: Why = (Some("SYNC-008"), "this file was copied or restored");
+
+/// The collection mark passed the file's cursor.
+pub const AWAY: Why = (
+    None,
+    "this device was away for longer than deletes are remembered",
+);
+
+/// Takes a new identity: the chain starts anew, batches dissolve, what was not sent is
 /// kept with its keys and bases and marked as carried over. Cursor and notes stay: they are honest.
-pub fn take_new_identity(local: &mut Local, now_ms: i64) -> Result<String> {
+pub fn take_new_identity(local: &mut Local, why: Why, now_ms: i64) -> Result<String> {
     let tx = local.begin()?;
     let former = state::device_id(&tx)?;
     let id = ulid::Ulid::generate().to_string();
@@ -231,8 +243,8 @@ pub fn take_new_identity(local: &mut Local, now_ms: i64) -> Result<String> {
     .or_fault(WHAT)?;
     state::bump_epoch(&tx)?;
     let told = Detail {
-        code: Some("SYNC-008".to_owned()),
-        message: Some(format!("this file was copied or restored; it was {former}")),
+        code: why.0.map(str::to_owned),
+        message: Some(format!("{}; it was {former}", why.1)),
         device: Some(id.clone()),
         ..Detail::default()
     };

@@ -1,9 +1,9 @@
 //! Both sides of a table compared row by row, in pages, with bounded memory.
 //!
-//! Serves three callers: `verify` counts, a truncated or newly tracked table leaves notes, and a table
-//! whose capture was bare queues what was written meanwhile. Server rows are listed in the server's
-//! order and looked up here by key; then local keys in SQLite's order are looked up there. No order
-//! is shared, so none can differ.
+//! Serves several callers: `verify` counts, a truncated or newly tracked table leaves notes, a table
+//! whose capture was bare queues what was written meanwhile, and `relist` takes stock of everything.
+//! Server rows are listed in the server's order and looked up here by key; then local keys in SQLite's
+//! order are looked up there. No order is shared, so none can differ.
 
 use super::device::Device;
 use crate::error::Result;

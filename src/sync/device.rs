@@ -1,12 +1,12 @@
 //! One device at work: its file, its remote, and what both agreed on.
 
 use super::repeat::Repeats;
-use super::{compare, heal, preserve, retention, tell};
+use super::{compare, heal, preserve, relist, retention, tell};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::metrics::Monitor;
 use crate::model::Token;
-use crate::remote::{Head, Hello, Remote, Tracked};
+use crate::remote::{Head, Hello, Remote, Tracked, WORKSPACE_FORM};
 use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
@@ -159,6 +159,7 @@ impl<R: Remote> Device<R> {
             name: state::get(self.local.conn(), "device_name")?.unwrap_or_default(),
             tables: known.iter().map(|k| k.table.clone()).collect(),
             user_version: self.local.user_version()?,
+            former: relist::former(&self.local)?,
         };
         let mut workspace = self.remote.prepare(&hello).await?;
         self.monitor.reached();
@@ -198,6 +199,9 @@ impl<R: Remote> Device<R> {
         if seen_before.is_none() {
             state::set_identity(&tx, &workspace.identity)?;
         }
+        if state::number(&tx, "workspace_form")? < WORKSPACE_FORM {
+            state::set_number(&tx, "workspace_form", WORKSPACE_FORM)?;
+        }
         tx.commit().or_fault("storing the workspace")?;
         let before = std::mem::replace(&mut self.refused, workspace.refused);
         tell::refused(self, &before);
@@ -212,7 +216,9 @@ impl<R: Remote> Device<R> {
         let missing = load_tables(self.local.conn())?
             .iter()
             .any(|k| k.mirror.is_none());
-        if never || (missing && !self.prepared) {
+        // Of an older program: the workspace lacks what this one writes into it.
+        let older = state::number(self.local.conn(), "workspace_form")? < WORKSPACE_FORM;
+        if never || older || (missing && !self.prepared) {
             self.prepare().await?;
         }
         Ok(())
@@ -255,6 +261,9 @@ impl<R: Remote> Device<R> {
                 Verdict::Copied
             });
         }
+        if token.last.xmin() < head.gc_xid && token != Token::empty() {
+            return Ok(Verdict::Gone);
+        }
         let back_at = now_ms();
         let offset = head.now_ms - (asked_at + back_at) / 2;
         let stored = state::number(conn, "clock_offset_ms")?;
@@ -272,6 +281,7 @@ impl<R: Remote> Device<R> {
         match verdict {
             Verdict::Fine => return Ok(true),
             Verdict::Copied => self.take_new_identity().await?,
+            Verdict::Gone => relist::relist(self).await?,
             Verdict::Unregistered => self.prepare().await?,
         }
         Ok(false)
@@ -280,8 +290,8 @@ impl<R: Remote> Device<R> {
     /// This file was copied or restored (SYNC-008): take a new identity and keep what was not sent.
     pub async fn take_new_identity(&mut self) -> Result<()> {
         let former = self.id()?;
-        let id = queue::take_new_identity(&mut self.local, now_ms())?;
         self.monitor.error(Code::FileCopied.as_str());
+        let id = queue::take_new_identity(&mut self.local, queue::COPIED, now_ms())?;
         tracing::warn!(
             code = Code::FileCopied.as_str(),
             former,
@@ -367,6 +377,8 @@ pub enum Verdict {
     Copied,
     /// The workspace does not know this device yet.
     Unregistered,
+    /// Deletes that this file has not read are not remembered any more.
+    Gone,
 }
 
 /// SYNC-007.
@@ -380,7 +392,10 @@ fn went_back(why: &str) -> Error {
 }
 
 /// Any change of what the cursor is bound to is SYNC-007.
-fn check_identity(known: &crate::remote::Identity, now: &crate::remote::Identity) -> Result<()> {
+pub fn check_identity(
+    known: &crate::remote::Identity,
+    now: &crate::remote::Identity,
+) -> Result<()> {
     if known == now {
         return Ok(());
     }

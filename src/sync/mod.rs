@@ -6,12 +6,14 @@
 //!
 //! [`Remote`]: crate::remote::Remote
 
+mod account;
 mod circuit;
 mod clone;
 mod compare;
 mod connect;
 mod detach;
 mod device;
+mod devices;
 mod ear;
 mod heal;
 mod init;
@@ -23,6 +25,7 @@ pub mod ops;
 mod preserve;
 mod pull;
 mod push;
+mod relist;
 mod repair;
 mod repeat;
 mod retention;

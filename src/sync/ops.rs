@@ -5,15 +5,15 @@
 
 use super::device::now_ms;
 use super::observer::Observer;
-use super::{connect, heal, init as initialise, lock, now as syncing, service};
+use super::{connect, devices as members, heal, init as initialise, lock, now as syncing, service};
 use crate::config::{Config, Env};
 use crate::error::{Code, Result};
 use crate::metrics::Monitor;
 use crate::remote::Remote;
 use crate::report::{
-    Circuit, ConflictsReport, DetachReport, InitReport, ItemResult, Mode, ModeReport, NoProgress,
-    NowReport, PrivacyReport, Progress, PruneReport, QueueItem, RemoteStatus, ResultsReport,
-    Service, StatusReport, Time, VerifyReport,
+    Circuit, ConflictsReport, DetachReport, DevicesReport, InitReport, ItemResult, Mode,
+    ModeReport, NoProgress, NowReport, PrivacyReport, Progress, PruneReport, QueueItem,
+    RemoteStatus, ResultsReport, Service, StatusReport, Time, VerifyReport,
 };
 use crate::sqlite::inspect::{self, Which};
 use crate::sqlite::journal::{self, Detail, Kind, Place};
@@ -327,6 +327,21 @@ pub fn restore(config: &Config, id: &str) -> Result<ConflictsReport> {
 /// `conflicts ack ID...`; without ids, all of them.
 pub fn acknowledge(config: &Config, ids: &[String]) -> Result<ConflictsReport> {
     inspect::mark_seen(open(config)?.conn(), ids)
+}
+
+/// `devices`.
+pub async fn devices(config: &Config) -> Result<DevicesReport> {
+    members::list(config).await
+}
+
+/// `devices retire ID`.
+pub async fn retire(config: &Config, id: &str) -> Result<DevicesReport> {
+    members::retire(config, id).await
+}
+
+/// `devices revoke ID`.
+pub async fn revoke(config: &Config, id: &str) -> Result<DevicesReport> {
+    members::revoke(config, id).await
 }
 
 /// `clone`.

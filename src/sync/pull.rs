@@ -4,7 +4,7 @@
 //! business of `sqlite::apply` and of the push.
 
 use super::device::{Device, now_ms};
-use super::{compare, tell};
+use super::{account, compare, tell};
 use crate::error::{Disposition, Result};
 use crate::failpoint;
 use crate::model::{Key, Token};
@@ -111,7 +111,8 @@ pub async fn drain<R: Remote>(
             continue;
         }
         truncated(device, &page).await?;
-        if !device.wrote && idle(&page, &token) {
+        // What an idle device tells is stored first: deletes are collected by what it tells.
+        if !device.wrote && idle(&page, &token) && !account::is_due(device)? {
             break;
         }
         if !page.head.flushed {
@@ -150,6 +151,7 @@ pub async fn drain<R: Remote>(
     }
     heal_tables(device).await?;
     fetch_notes(device, slicing, &mut pulled).await?;
+    account::keep(device, pulled.downloaded > 0).await;
     // The rows are kept in the conflicts table in any case: a folder that is full stops nothing.
     if let Err(e) = device.preserve() {
         tracing::warn!(code = e.code.as_str(), error = %e.message, remedy = %e.remedy, "a conflict's file is missing");

@@ -5,7 +5,7 @@
 
 use super::device::{Device, now_ms};
 use super::repeat::Say;
-use super::{retry, tell};
+use super::{relist, retry, tell};
 use crate::error::{Code, Disposition, Error, Result};
 use crate::failpoint;
 use crate::remote::{Batch, PushAnswer, Refusal, Remote};
@@ -121,11 +121,9 @@ pub async fn drain<R: Remote>(
                 ));
             }
             Ok(PushAnswer::Gone) => {
-                return Err(Error::new(
-                    Code::RemoteWentBack,
-                    "this device was away for longer than deletes are remembered",
-                    "make a new device with `tidewater clone`; what was not sent stays in this file",
-                ));
+                // Nothing of it was applied: number and chain fit, and the ledger did not move.
+                outbox::release(&mut device.local, &batch)?;
+                relist::relist(device).await?;
             }
             Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
                 // The server rolled back, so the batch may be taken apart.

@@ -49,6 +49,7 @@ impl Hand {
             name: "hand".into(),
             tables: tables.iter().map(|t| t.table.clone()).collect(),
             user_version: 0,
+            former: None,
         };
         let workspace = runtime.block_on(remote.prepare(&hello)).expect("prepared");
         Hand {
@@ -96,6 +97,7 @@ impl Hand {
             key: ulid::Ulid::generate().to_string(),
             prev: prev.map(|b| b.key.clone()),
             confirmed,
+            cursor: Snapshot::empty(),
             items,
         }
     }

@@ -22,7 +22,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     for (words, name) in [
         ("doctor", "doctor"),
         ("doctor --json", "doctor"),
-        ("devices retire X", "devices"),
         ("provision --dry-run", "provision"),
         ("init --adopt-remote", "init --adopt-remote"),
     ] {
@@ -42,6 +41,9 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "detach --yes",
         "verify --repair",
         "prune --failed --older-than 3 --yes",
+        "devices",
+        "devices retire X",
+        "devices revoke X",
     ] {
         assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");
     }

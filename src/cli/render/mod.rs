@@ -4,6 +4,7 @@
 //! out of a database passes through `style::clean` or `style::value` first.
 
 mod conflicts;
+mod devices;
 mod explain;
 mod layout;
 mod lifecycle;
@@ -13,6 +14,7 @@ mod status;
 mod sync;
 
 pub(crate) use conflicts::{acknowledged, conflict, conflicts, restored};
+pub(crate) use devices::{devices, retired, revoked};
 pub(crate) use explain::{explain, queue_detail};
 pub(crate) use lifecycle::{detach, prune};
 pub(crate) use privacy::privacy;
