@@ -29,6 +29,7 @@ lint: toolchain ## formatting, clippy, documentation, dependencies
 	cargo fmt --all -- --check
 	cargo clippy --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	./scripts/check-compose
 	@if command -v cargo-deny >/dev/null 2>&1; then \
 		echo cargo deny check; cargo deny check; \
 	else \

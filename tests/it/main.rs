@@ -51,6 +51,7 @@ mod sides;
 mod size;
 mod slow;
 mod snapshots;
+mod stack;
 mod status_view;
 mod stories;
 mod support;
