@@ -3,8 +3,7 @@
 
 use crate::sides;
 use crate::support::cli::Device;
-use crate::support::fleet::{Fleet, conflicts};
-use crate::support::proxy::{Mode, Proxy};
+use crate::support::fleet::{Fleet, conflicts, crash};
 
 const CANARY: &str = "kept-between-us-31415926";
 
@@ -333,17 +332,14 @@ fn a_replaced_row_that_is_deleted_at_once_is_deleted_everywhere() {
 #[test]
 fn a_batch_under_way_is_waited_for_and_then_taken_back() {
     let fleet = fleet();
-    let proxy = Proxy::shared_server();
-    let a = fleet.device_through(&proxy, "a", "");
+    let a = fleet.device("a");
     a.json(&["now"]);
     a.sql(&format!(
         "insert into notes values ('x', 'one', '{CANARY}', 1, 'FULL'), ('y', 'one', '{CANARY}', 1, 'FULL')"
     ));
-    proxy.set(Mode::CutAfterCommitReply);
-    a.tw(&["now"]).expect_code(3);
+    crash(&a, "push_after_commit", &["now"]);
     assert_eq!(fleet.server("select count(*) from notes"), [["2"]]);
     a.sql("update notes set level = 'LOCAL_ONLY' where id = 'x'; update notes set level = 'REDACTED' where id = 'y'");
-    proxy.set(Mode::Pass);
     a.json(&["now"]);
     assert_eq!(fleet.server("select id, body from notes"), [["y", "NULL"]]);
     assert_eq!(
