@@ -327,6 +327,50 @@ pub struct Member {
     pub behind_seconds: Option<f64>,
 }
 
+/// How a table stands on the server, for a device that would sync it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MirrorState {
+    /// It is not there and not expected: it is made at the next sync.
+    Absent,
+    /// It fits; these columns are added at the next sync.
+    Fits(Vec<String>),
+    /// It cannot be used as it is.
+    Unfit(crate::error::Error),
+}
+
+/// What a look at the server finds out without changing anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The server's version, as in `15.18`.
+    pub server_version: String,
+    /// Whether that version is one that the feed is sound on.
+    pub version_is_enough: bool,
+    /// Whether it is a standby in recovery.
+    pub standby: bool,
+    /// Whether transactions are read-only.
+    pub read_only: bool,
+    /// Whether the connection is encrypted, and how.
+    pub tls: Option<String>,
+    /// The role that was logged in.
+    pub login: String,
+    /// The server's clock, ms since 1970.
+    pub now_ms: i64,
+    /// Signs of a pooler or another go-between.
+    pub between: Option<String>,
+    /// Whether the schema is there.
+    pub has_schema: bool,
+    /// The protocol of the workspace, where there is one.
+    pub protocol: Option<i32>,
+    /// Whether this program speaks it.
+    pub speaks: bool,
+    /// What the login lacks, as sentences, with the statement that gives it.
+    pub lacks: Vec<(String, String)>,
+    /// The tables that were asked about.
+    pub mirrors: BTreeMap<String, MirrorState>,
+    /// Mirrors whose triggers somebody turned off or dropped.
+    pub bare: Vec<String>,
+}
+
 /// The side that fails.
 pub trait Remote: Send + Sync + 'static {
     /// Makes what is missing in the workspace, registers the device and learns the mirrors.
@@ -368,6 +412,9 @@ pub trait Remote: Send + Sync + 'static {
 
     /// Reads the head alone: who the server is, its clock, the ledger.
     fn head(&self, device: &str) -> impl Future<Output = Result<Head>> + Send;
+
+    /// Looks at server, rights and mirrors without changing anything.
+    fn examine(&self, tables: &[Table]) -> impl Future<Output = Result<Examined>> + Send;
 
     /// Commits a trifle durably, which flushes all WAL before it.
     fn flush(&self, device: &str) -> impl Future<Output = Result<()>> + Send;

@@ -198,7 +198,6 @@ pub(crate) enum Command {
         key: Vec<String>,
     },
     /// Check everything, and say the remedy for each fault
-    #[command(hide = true)]
     Doctor,
     /// The workspace's devices
     Devices {
@@ -290,7 +289,6 @@ impl Cli {
             Command::Init {
                 adopt_remote: true, ..
             } => Some("init --adopt-remote"),
-            Command::Doctor => Some("doctor"),
             Command::Provision(_) => Some("provision"),
             _ => None,
         }

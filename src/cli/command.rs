@@ -190,6 +190,11 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             output.answer(&report, render::results);
             Ok(results_code(&report))
         }),
+        Command::Doctor => foreground(async {
+            let report = ops::doctor(config, &*bar).await?;
+            output.answer(&report, render::doctor);
+            Ok(if report.ok { 0 } else { FOUND })
+        }),
         Command::Prune {
             older_than, yes, ..
         } => foreground(async {

@@ -15,6 +15,6 @@ pub use change::{ChangeKey, Op};
 pub use conflict::{Kind, Policy, Side, Stamp, decide, kind_of};
 pub use key::Key;
 pub use privacy::{Privacy, RowPrivacy};
-pub use table::{Affinity, Column, ForeignKey, Table, Unique, Wire};
+pub use table::{Affinity, Column, ForeignKey, Misfit, Table, Unique, Wire};
 pub use token::{Position, Snapshot, TOMBSTONES, Token};
 pub use value::{Row, Value};

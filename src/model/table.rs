@@ -57,6 +57,17 @@ pub enum Wire {
     Dynamic,
 }
 
+/// Why a value cannot travel in its column's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Misfit {
+    /// Text that is not valid UTF-8.
+    NotUtf8,
+    /// Text with a NUL character.
+    Nul,
+    /// A storage class, or a number, that the column cannot hold.
+    Class,
+}
+
 impl Wire {
     /// The default Postgres type of a declared SQLite type: lossless for what such a column usually holds.
     pub fn default_for(declared: &str) -> Wire {
@@ -82,6 +93,42 @@ impl Wire {
             Wire::Bytes => "bytea",
             Wire::Numeric => "numeric",
             Wire::Dynamic => "jsonb",
+        }
+    }
+
+    /// Why a value cannot travel in this form; `None` where it can.
+    pub fn misfit(self, v: &Value) -> Option<Misfit> {
+        match (self, v) {
+            (_, Value::BadText(_)) => Some(Misfit::NotUtf8),
+            (Wire::Bytes, Value::Text(_)) => Some(Misfit::Class),
+            (_, Value::Text(t)) if t.contains('\0') => Some(Misfit::Nul),
+            (_, Value::Null)
+            | (Wire::Int, Value::Int(_))
+            | (Wire::Real, Value::Real(_))
+            | (Wire::Bytes, Value::Blob(_))
+            | (Wire::Text, Value::Text(_))
+            | (Wire::Numeric, Value::Int(_) | Value::Real(_))
+            | (Wire::Affine, Value::Int(_) | Value::Real(_) | Value::Text(_))
+            | (Wire::Dynamic, _) => None,
+            // Beyond 53 bits a real is another number.
+            (Wire::Real, Value::Int(i)) if (*i as f64) as i64 == *i && i.abs() < (1 << 53) => None,
+            (
+                Wire::Int | Wire::Real | Wire::Bytes | Wire::Text | Wire::Numeric | Wire::Affine,
+                _,
+            ) => Some(Misfit::Class),
+        }
+    }
+
+    /// The Postgres type in which a column of this affinity would carry every storage class that its
+    /// present form refuses, as `types` takes it; `None` where there is none.
+    pub fn wider(self, affinity: Affinity) -> Option<&'static str> {
+        match (self, affinity) {
+            (
+                Wire::Int | Wire::Real | Wire::Numeric,
+                Affinity::Integer | Affinity::Numeric | Affinity::Real,
+            ) => Some("text"),
+            (Wire::Bytes, Affinity::Blob) => Some("jsonb"),
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! would have answered.
 
 use super::quote::{Param, Statement};
-use crate::model::{Key, Value, Wire};
+use crate::model::{Key, Misfit, Value, Wire};
 use crate::remote::{Mirror, Refusal};
 use tokio_postgres::types::Type;
 
@@ -63,23 +63,22 @@ enum Cell {
 const NOT_THE_TYPE: &str = "the value does not fit the type of its column";
 
 fn cell(column: &str, wire: Wire, v: &Value) -> Result<Cell, Refusal> {
-    let bad = || misfit(column, "22P02", NOT_THE_TYPE);
-    if let Value::BadText(_) = v {
-        return Err(misfit(column, "22021", "the text is not valid UTF-8"));
-    }
-    if let (Value::Text(t), true) = (v, wire != Wire::Bytes)
-        && t.contains('\0')
-    {
-        return Err(misfit(column, "22021", "the text holds a NUL character"));
+    match wire.misfit(v) {
+        None => {}
+        Some(Misfit::NotUtf8) => {
+            return Err(misfit(column, "22021", "the text is not valid UTF-8"));
+        }
+        Some(Misfit::Nul) => {
+            return Err(misfit(column, "22021", "the text holds a NUL character"));
+        }
+        Some(Misfit::Class) => return Err(misfit(column, "22P02", NOT_THE_TYPE)),
     }
     Ok(match (wire, v) {
         (Wire::Int, Value::Null) => Cell::Int(None),
         (Wire::Int, Value::Int(i)) => Cell::Int(Some(*i)),
         (Wire::Real, Value::Null) => Cell::Real(None),
         (Wire::Real, Value::Real(r)) => Cell::Real(Some(*r)),
-        (Wire::Real, Value::Int(i)) if (*i as f64) as i64 == *i && i.abs() < (1 << 53) => {
-            Cell::Real(Some(*i as f64))
-        }
+        (Wire::Real, Value::Int(i)) => Cell::Real(Some(*i as f64)),
         (Wire::Bytes, Value::Null) => Cell::Bytes(None),
         (Wire::Bytes, Value::Blob(b)) => Cell::Bytes(Some(b.clone())),
         (Wire::Text | Wire::Affine | Wire::Numeric | Wire::Dynamic, Value::Null) => {
@@ -91,7 +90,7 @@ fn cell(column: &str, wire: Wire, v: &Value) -> Result<Cell, Refusal> {
         (Wire::Numeric, Value::Real(r)) => Cell::Text(Some(numeric_text(*r))),
         (Wire::Dynamic, v) => Cell::Text(Some(dynamic_text(v))),
         (Wire::Int | Wire::Real | Wire::Text | Wire::Bytes | Wire::Numeric | Wire::Affine, _) => {
-            return Err(bad());
+            return Err(misfit(column, "22P02", NOT_THE_TYPE));
         }
     })
 }

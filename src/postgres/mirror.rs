@@ -8,7 +8,7 @@ use super::quote::{Statement, ident, qualified};
 use super::session::Session;
 use crate::error::{Code, Error, Result};
 use crate::model::{Table, Wire};
-use crate::remote::{Hello, Mirror};
+use crate::remote::{Hello, Mirror, MirrorState};
 use std::collections::BTreeMap;
 use tokio_postgres::types::Type;
 
@@ -114,12 +114,7 @@ async fn ensure_one(
     found: Option<Found>,
 ) -> Result<Mirror> {
     match (known, found) {
-        (Some(_), Some(found)) if !found.is_mirror() => Err(Error::new(
-            Code::SchemasDiffer,
-            "another table stands on the server where the mirror of this table was",
-            "restore the mirror, or delete its row from tidewater_tables in the workspace to have the \
-             table adopted",
-        )),
+        (Some(_), Some(found)) if !found.is_mirror() => Err(displaced()),
         (Some((id, epoch)), Some(found)) => {
             let missing: Vec<_> = table
                 .replicated()
@@ -141,11 +136,7 @@ async fn ensure_one(
             (mirror.id, mirror.epoch) = (id, epoch);
             Ok(mirror)
         }
-        (Some(_), None) => Err(Error::new(
-            Code::SchemasDiffer,
-            "the mirror of this table was dropped or renamed on the server",
-            "restore it, or delete its row from tidewater_tables in the workspace to have it made anew",
-        )),
+        (Some(_), None) => Err(gone()),
         (None, Some(found)) => {
             let mut mirror = fit(table, &found, &[])?;
             mirror.id = enter(session, schema, hello, table).await?;
@@ -170,6 +161,65 @@ async fn ensure_one(
             Ok(fresh(table, id))
         }
     }
+}
+
+/// How tables stand in the catalogue, without changing anything.
+pub async fn states(
+    session: &Session,
+    schema: &str,
+    tables: &[Table],
+    has_workspace: bool,
+) -> Result<BTreeMap<String, MirrorState>> {
+    let names: Vec<String> = tables.iter().map(|t| t.name.clone()).collect();
+    let found = catalogue(session, schema, &names).await?;
+    let registered = if has_workspace {
+        registered(session, schema).await?
+    } else {
+        BTreeMap::new()
+    };
+    Ok(tables
+        .iter()
+        .map(|t| {
+            let known = registered.contains_key(&t.name);
+            let state = match found.get(&t.name) {
+                None if known => MirrorState::Unfit(gone()),
+                None => MirrorState::Absent,
+                Some(f) if known && !f.is_mirror() => MirrorState::Unfit(displaced()),
+                Some(f) => {
+                    // Only to a mirror are columns added; a table to adopt must have them.
+                    let missing: Vec<&str> = t
+                        .replicated()
+                        .map(|c| c.name.as_str())
+                        .filter(|c| known && !f.columns.contains_key(*c))
+                        .collect();
+                    match fit(t, f, &missing) {
+                        Ok(_) => {
+                            MirrorState::Fits(missing.into_iter().map(str::to_owned).collect())
+                        }
+                        Err(e) => MirrorState::Unfit(e),
+                    }
+                }
+            };
+            (t.name.clone(), state)
+        })
+        .collect())
+}
+
+fn displaced() -> Error {
+    Error::new(
+        Code::SchemasDiffer,
+        "another table stands on the server where the mirror of this table was",
+        "restore the mirror, or delete its row from tidewater_tables in the workspace to have the \
+         table adopted",
+    )
+}
+
+fn gone() -> Error {
+    Error::new(
+        Code::SchemasDiffer,
+        "the mirror of this table was dropped or renamed on the server",
+        "restore it, or delete its row from tidewater_tables in the workspace to have it made anew",
+    )
 }
 
 /// The mirror of an existing table, or why its columns do not fit.

@@ -11,6 +11,7 @@ mod decode;
 mod devices;
 mod encode;
 mod erase;
+mod examine;
 mod fault;
 mod feed;
 mod fetch;
@@ -34,7 +35,8 @@ pub use connect::connect;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{Key, Snapshot, Table, Token};
 use crate::remote::{
-    Batch, Fetched, Head, Hello, Member, Page, PageRequest, PushAnswer, Remote, Tracked, Workspace,
+    Batch, Examined, Fetched, Head, Hello, Member, Page, PageRequest, PushAnswer, Remote, Tracked,
+    Workspace,
 };
 use connect::Dialer;
 use deadpool_postgres::{
@@ -275,6 +277,10 @@ impl Remote for PgRemote {
             Ok(head)
         })
         .await
+    }
+
+    async fn examine(&self, tables: &[Table]) -> Result<Examined> {
+        examine::examine(self, tables).await
     }
 
     async fn flush(&self, device: &str) -> Result<()> {

@@ -14,6 +14,9 @@ use crate::model::Table;
 use crate::remote::{Hello, Workspace};
 use tokio_postgres::types::Type;
 
+/// The oldest server that the feed is sound on, as `server_version_num`.
+pub const VERSION_MIN: i32 = 140_000;
+
 /// The protocol between devices that this program speaks: 2 since tombstones are collected. A program
 /// that does not compare its cursor with the collection mark would miss deletes.
 pub const PROTOCOL: i32 = 2;
@@ -85,7 +88,7 @@ async fn check_server(session: &Session) -> Result<()> {
     };
     let (number, standby, version): (i32, bool, String) =
         (get(row, 0)?, get(row, 1)?, get(row, 2)?);
-    if number < 140_000 {
+    if number < VERSION_MIN {
         return Err(Error::new(
             Code::RemoteNotUsable,
             format!("the server is PostgreSQL {version}; tidewater needs 14 or later"),

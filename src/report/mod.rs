@@ -6,6 +6,7 @@
 
 mod conflicts;
 mod devices;
+mod doctor;
 mod explain;
 mod glance;
 mod lifecycle;
@@ -19,6 +20,7 @@ pub use crate::model::{Row, Value};
 pub use conflicts::{Conflict, ConflictsReport};
 #[doc(hidden)]
 pub use devices::{DevicesReport, Member};
+pub use doctor::{Check, DoctorReport};
 pub use explain::{Event, ExplainReport, QueueDetail, QueueDetailReport};
 #[doc(hidden)]
 pub use glance::{ConflictLine, Failure, Glance};

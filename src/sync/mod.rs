@@ -14,6 +14,7 @@ mod connect;
 mod detach;
 mod device;
 mod devices;
+mod doctor;
 mod ear;
 mod heal;
 mod init;

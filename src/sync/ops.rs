@@ -11,8 +11,8 @@ use crate::error::{Code, Result};
 use crate::metrics::Monitor;
 use crate::remote::Remote;
 use crate::report::{
-    Circuit, ConflictsReport, DetachReport, DevicesReport, InitReport, ItemResult, Mode,
-    ModeReport, NoProgress, NowReport, PrivacyReport, Progress, PruneReport, QueueItem,
+    Circuit, ConflictsReport, DetachReport, DevicesReport, DoctorReport, InitReport, ItemResult,
+    Mode, ModeReport, NoProgress, NowReport, PrivacyReport, Progress, PruneReport, QueueItem,
     RemoteStatus, ResultsReport, Service, StatusReport, Time, VerifyReport,
 };
 use crate::sqlite::inspect::{self, Which};
@@ -388,6 +388,11 @@ pub fn privacy(config: &Config) -> Result<PrivacyReport> {
             .collect::<Result<_>>()?,
         stay: initialise::skipped(&found),
     })
+}
+
+/// `doctor`.
+pub async fn doctor(config: &Config, progress: &dyn Progress) -> Result<DoctorReport> {
+    super::doctor::doctor(config, progress).await
 }
 
 /// `detach`.

@@ -14,6 +14,7 @@ mod demo;
 mod detach;
 mod devices;
 mod docs;
+mod doctor;
 mod encryption;
 mod endpoint;
 mod engine;

@@ -20,8 +20,6 @@ fn the_grammar_is_sound() {
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     for (words, name) in [
-        ("doctor", "doctor"),
-        ("doctor --json", "doctor"),
         ("provision --dry-run", "provision"),
         ("init --adopt-remote", "init --adopt-remote"),
     ] {
@@ -40,6 +38,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "demo --keep",
         "detach --yes",
         "verify --repair",
+        "doctor --json",
         "prune --failed --older-than 3 --yes",
         "devices",
         "devices retire X",

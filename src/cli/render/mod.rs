@@ -5,6 +5,7 @@
 
 mod conflicts;
 mod devices;
+mod doctor;
 mod explain;
 mod layout;
 mod lifecycle;
@@ -15,6 +16,7 @@ mod sync;
 
 pub(crate) use conflicts::{acknowledged, conflict, conflicts, restored};
 pub(crate) use devices::{devices, retired, revoked};
+pub(crate) use doctor::doctor;
 pub(crate) use explain::{explain, queue_detail};
 pub(crate) use lifecycle::{detach, prune};
 pub(crate) use privacy::privacy;
