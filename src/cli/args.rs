@@ -73,13 +73,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The words after a command that this version does not have.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<std::ffi::OsString>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start to replicate a SQLite file; safe to run again
@@ -207,8 +200,14 @@ pub(crate) enum Command {
     /// What can leave this device, by table and column
     Privacy,
     /// Make a workspace, its owner role and a login for each device
-    #[command(hide = true)]
-    Provision(Rest),
+    Provision {
+        /// A device to make a login for; may be given again
+        #[arg(long = "device", value_name = "NAME")]
+        devices: Vec<String>,
+        /// Only print the statements
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Apply the retention now
     Prune {
         /// Also discard what failed
@@ -289,7 +288,6 @@ impl Cli {
             Command::Init {
                 adopt_remote: true, ..
             } => Some("init --adopt-remote"),
-            Command::Provision(_) => Some("provision"),
             _ => None,
         }
     }

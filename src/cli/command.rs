@@ -211,6 +211,23 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             output.answer(&report, render::verify);
             Ok(if report.identical { 0 } else { FOUND })
         }),
+        Command::Provision { devices, dry_run } => foreground(async {
+            if dry_run {
+                let statements = ops::provision_statements(config, &devices)?
+                    .into_iter()
+                    .map(|sql| Statement {
+                        database: "postgres".into(),
+                        sql,
+                    })
+                    .collect();
+                output.answer(&DryRunReport { statements }, render::dry_run);
+            } else {
+                let report = ops::provision(config, &devices).await?;
+                // Not a summary: `-q` must not swallow what is told only once.
+                output.answer(&report, render::provisioned);
+            }
+            Ok(0)
+        }),
         Command::Devices { what } => foreground(async {
             match what {
                 None => {

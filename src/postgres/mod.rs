@@ -21,6 +21,7 @@ mod ledger;
 mod listen;
 mod mirror;
 mod mirror_sql;
+pub mod provision;
 mod push;
 mod push_sql;
 mod quote;

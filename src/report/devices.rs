@@ -35,3 +35,36 @@ pub struct Member {
     /// How long ago it told so; 0 where nothing is unread.
     pub behind_seconds: Option<f64>,
 }
+
+/// `provision`: a workspace's roles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisionReport {
+    /// The workspace.
+    pub schema: String,
+    /// Its owner, which nobody logs in with.
+    pub owner: String,
+    /// The logins that were asked for.
+    pub devices: Vec<Provisioned>,
+}
+
+/// A device's login.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provisioned {
+    /// The device.
+    pub name: String,
+    /// The role.
+    pub login: String,
+    /// Whether it is new; one that was there keeps its password.
+    pub created: bool,
+    /// The address for the device. Holds the password where the login is new, and is told only here.
+    pub url: String,
+}
+
+impl std::fmt::Debug for Provisioned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Provisioned")
+            .field("login", &self.login)
+            .field("created", &self.created)
+            .finish_non_exhaustive()
+    }
+}

@@ -18,8 +18,8 @@ mod time;
 
 pub use crate::model::{Row, Value};
 pub use conflicts::{Conflict, ConflictsReport};
+pub use devices::{DevicesReport, Member, ProvisionReport, Provisioned};
 #[doc(hidden)]
-pub use devices::{DevicesReport, Member};
 pub use doctor::{Check, DoctorReport};
 pub use explain::{Event, ExplainReport, QueueDetail, QueueDetailReport};
 #[doc(hidden)]

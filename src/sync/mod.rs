@@ -24,6 +24,7 @@ mod now;
 mod observer;
 pub mod ops;
 mod preserve;
+mod provision;
 mod pull;
 mod push;
 mod relist;

@@ -5,15 +5,18 @@
 
 use super::device::now_ms;
 use super::observer::Observer;
-use super::{connect, devices as members, heal, init as initialise, lock, now as syncing, service};
+use super::{
+    connect, devices as members, heal, init as initialise, lock, now as syncing,
+    provision as roles, service,
+};
 use crate::config::{Config, Env};
 use crate::error::{Code, Result};
 use crate::metrics::Monitor;
 use crate::remote::Remote;
 use crate::report::{
     Circuit, ConflictsReport, DetachReport, DevicesReport, DoctorReport, InitReport, ItemResult,
-    Mode, ModeReport, NoProgress, NowReport, PrivacyReport, Progress, PruneReport, QueueItem,
-    RemoteStatus, ResultsReport, Service, StatusReport, Time, VerifyReport,
+    Mode, ModeReport, NoProgress, NowReport, PrivacyReport, Progress, ProvisionReport, PruneReport,
+    QueueItem, RemoteStatus, ResultsReport, Service, StatusReport, Time, VerifyReport,
 };
 use crate::sqlite::inspect::{self, Which};
 use crate::sqlite::journal::{self, Detail, Kind, Place};
@@ -327,6 +330,16 @@ pub fn restore(config: &Config, id: &str) -> Result<ConflictsReport> {
 /// `conflicts ack ID...`; without ids, all of them.
 pub fn acknowledge(config: &Config, ids: &[String]) -> Result<ConflictsReport> {
     inspect::mark_seen(open(config)?.conn(), ids)
+}
+
+/// `provision`: the answer holds the passwords of new logins, and nothing else does.
+pub async fn provision(config: &Config, devices: &[String]) -> Result<ProvisionReport> {
+    roles::provision(config, devices).await
+}
+
+/// `provision --dry-run`.
+pub fn provision_statements(config: &Config, devices: &[String]) -> Result<Vec<String>> {
+    connect::provision_statements(config, devices)
 }
 
 /// `devices`.

@@ -136,29 +136,34 @@ fn an_idle_sync_tells_the_workspace_nothing_within_the_hour() {
     );
 }
 
+/// The workspace as version 0.1 made it.
+const OLDER: &str = include_str!("../../migrations/postgres/0001_workspace.sql");
+
 #[test]
 fn a_workspace_of_the_older_form_is_brought_up_to_date_and_still_takes_older_programs() {
     let fleet = Fleet::new(ITEMS);
+    let name = fleet.schema.name();
+    fleet
+        .schema
+        .exec(&OLDER.replace(":\"schema\"", &format!("\"{name}\"")));
+    fleet.schema.exec(
+        "insert into tidewater_workspace (protocol, migration) values (1, 1); \
+         insert into tidewater_devices (id, name, version) values ('01OLD', 'old', '0.1.0')",
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = [
+        "--json",
+        "--remote",
+        fleet.schema.url(),
+        "--schema",
+        name,
+        "devices",
+    ];
+    let old = tidewater(folder.path(), &words).expect_code(6).json();
+    assert_eq!(old["error"]["code"], "SYNC-016");
     let (a, b) = (fleet.device("a"), fleet.device("b"));
     a.sql("insert into items values ('1', 'x', 0)");
     fleet.converge(&[&a, &b], ALL);
-    // As version 0.1 left it.
-    fleet.schema.exec(
-        "alter table tidewater_devices drop column login, drop column cursor, \
-         drop column cursor_at, drop column state; \
-         alter table tidewater_workspace drop column home, drop column collected_at; \
-         drop index tidewater_tombstones_age; \
-         drop trigger tidewater_buried on tidewater_tombstones; \
-         drop function tidewater_buried(), tidewater_tell(text); \
-         update tidewater_workspace set migration = 1",
-    );
-    for d in [&a, &b] {
-        d.sql("delete from tidewater_state where name in ('workspace_form', 'told_at')");
-    }
-    let old = a.tw(&["--json", "devices"]).expect_code(6).json();
-    assert_eq!(old["error"]["code"], "SYNC-016");
-    b.sql("update items set body = 'b' where id = '1'");
-    fleet.converge(&[&b, &a], ALL);
     assert_eq!(
         fleet
             .schema
@@ -166,10 +171,14 @@ fn a_workspace_of_the_older_form_is_brought_up_to_date_and_still_takes_older_pro
         "2"
     );
     assert_eq!(line(&a, "b")["behind_rows"], 0);
+    assert!(line(&a, "old")["behind_rows"].is_null());
     // What an older program compares before it goes on.
     assert_eq!(
         fleet.schema.one("select protocol from tidewater_workspace"),
         "1"
     );
-    assert_eq!(state(&a, "workspace_form"), "2");
+    // A file that an older program prepared asks again, once.
+    b.sql("delete from tidewater_state where name = 'workspace_form'");
+    b.json(&["now"]);
+    assert_eq!(state(&b, "workspace_form"), "2");
 }

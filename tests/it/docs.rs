@@ -154,7 +154,8 @@ fn what_is_said_to_be_missing_is_refused_by_name() {
     let bullets: Vec<&str> = section(&readme, "## Not there yet")
         .split("\n- ")
         .skip(1)
-        .take(2)
+        // Keys and settings of a connection are refused elsewhere, by their own tests.
+        .take_while(|b| !b.starts_with("the key"))
         .collect();
     let names: Vec<&str> = bullets.iter().flat_map(|b| spans(b)).collect();
     for name in names {

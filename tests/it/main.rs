@@ -42,6 +42,7 @@ mod pooled;
 mod privacy;
 mod privacy_canary;
 mod prometheus;
+mod provision;
 mod prune;
 mod refusals;
 mod repair;

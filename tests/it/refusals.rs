@@ -127,10 +127,8 @@ fn an_unknown_or_impossible_variable_is_refused_by_its_name() {
 #[test]
 fn a_key_whose_feature_is_not_built_is_refused_and_never_ignored() {
     let schema = Schema::new();
-    let device = configured(&schema, "[tables.messages]\nprivacy_column = \"n\"\n");
-    configuration_refused(&device, &["privacy_column"]);
-    let device = configured(&schema, "[retention]\ntombstone_days = 3\n");
-    configuration_refused(&device, &["tombstone_days"]);
+    let device = configured(&schema, "[tables.messages]\ntypes = { n = \"jsonb\" }\n");
+    configuration_refused(&device, &["types"]);
 }
 
 #[test]

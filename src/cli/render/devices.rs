@@ -2,7 +2,7 @@
 
 use super::layout::{Fit, Grid, Tone};
 use crate::cli::style::{Paint, clean, coarse, number};
-use crate::report::{DevicesReport, Member, Time};
+use crate::report::{DevicesReport, Member, ProvisionReport, Time};
 
 /// Unread changes are counted up to this.
 const COUNTED: u64 = 10_000;
@@ -65,6 +65,20 @@ pub(crate) fn retired(r: &DevicesReport, paint: Paint) -> String {
 
 pub(crate) fn revoked(r: &DevicesReport, paint: Paint) -> String {
     each(r, paint, "revoked", "its login is ended")
+}
+
+/// One address a line, to be read by people and by scripts.
+pub(crate) fn provisioned(r: &ProvisionReport, paint: Paint) -> String {
+    let mut out = format!(
+        "{}: schema {} belongs to {}\n",
+        paint.good("ready"),
+        clean(&r.schema),
+        clean(&r.owner)
+    );
+    for d in &r.devices {
+        out.push_str(&format!("{}\n", clean(&d.url)));
+    }
+    out
 }
 
 fn each(r: &DevicesReport, paint: Paint, word: &str, what: &str) -> String {

@@ -15,7 +15,7 @@ mod status;
 mod sync;
 
 pub(crate) use conflicts::{acknowledged, conflict, conflicts, restored};
-pub(crate) use devices::{devices, retired, revoked};
+pub(crate) use devices::{devices, provisioned, retired, revoked};
 pub(crate) use doctor::doctor;
 pub(crate) use explain::{explain, queue_detail};
 pub(crate) use lifecycle::{detach, prune};
