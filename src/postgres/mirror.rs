@@ -98,11 +98,29 @@ pub async fn ensure(
                 session
                     .batch("rollback to savepoint tidewater_mirror", "making a mirror")
                     .await?;
+                let e = with_cure(session, schema, &table.name, e).await?;
                 refused.push(e.on_table(table.name.clone()));
             }
         }
     }
     Ok((mirrors, refused))
+}
+
+/// A table that belongs to somebody else can be neither altered nor instrumented: the statement that
+/// cures it, for whoever may run it.
+async fn with_cure(session: &Session, schema: &str, table: &str, mut e: Error) -> Result<Error> {
+    if e.code == Code::MissingPrivilege {
+        let who = Statement::fixed("select current_user::text");
+        let rows = session.query(&who, "making a mirror").await?;
+        if let Some(row) = rows.first() {
+            e.remedy = format!(
+                "have its owner or a superuser run `alter table {} owner to {}`",
+                qualified(schema, table),
+                ident(get(row, 0)?)
+            );
+        }
+    }
+    Ok(e)
 }
 
 async fn ensure_one(

@@ -146,3 +146,28 @@ fn a_dry_run_prints_statements_without_passwords_and_makes_nothing() {
     );
     assert_eq!(roles.schema.one(&count), "0");
 }
+
+#[test]
+fn a_table_of_somebody_else_is_told_with_the_statement_that_cures_it() {
+    let roles = Roles::new();
+    let name = roles.schema.name();
+    let made = roles.provision(&["a"]);
+    roles
+        .schema
+        .exec("create table items (id text primary key, body text, n bigint)");
+    let device = Device::with_url(&url(&made, 0), name, "a", "");
+    device.sql(ITEMS);
+    let refused = device.tw(&["--json", "init"]).expect_code(6).json();
+    assert_eq!(refused["error"]["code"], "SYNC-011");
+    let remedy = refused["error"]["remedy"]
+        .as_str()
+        .expect("text")
+        .to_owned();
+    let cure = format!("alter table \"{name}\".\"items\" owner to \"{name}_owner\"");
+    assert!(remedy.contains(&cure), "{remedy}");
+    roles.schema.exec(&cure);
+    device.tw(&["init"]).ok();
+    device.sql("insert into items values ('1', 'x', 0)");
+    device.json(&["now"]);
+    assert_eq!(roles.schema.one("select id from items"), "1");
+}
