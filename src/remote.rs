@@ -107,6 +107,9 @@ pub struct Item {
     pub base: Token,
     /// Whether the device knew the row before this change.
     pub known: bool,
+    /// Set where a unique value that another row holds is to be decided: the rows of the table that have
+    /// unsent changes on the device outside this batch, in canonical text. Those may yet free the value.
+    pub settle: Option<Vec<String>>,
     /// Tails of changes of this row that a former identity of this file had acknowledged.
     pub seen: Vec<String>,
     /// How a conflict is decided.
@@ -158,6 +161,8 @@ pub enum Outcome {
     Same,
     /// It lost a conflict and is kept there; the winner comes through the feed.
     Lost,
+    /// It lost a unique value to another row and is kept among the conflicts; its own row is as it was.
+    Collided,
     /// The server refused it.
     Refused(Refusal),
 }

@@ -91,6 +91,8 @@ pub enum Kind {
     UpdateDelete,
     /// Deleted here, changed there.
     DeleteUpdate,
+    /// Two rows claim one unique value.
+    UniqueCollision,
 }
 
 impl Kind {
@@ -101,6 +103,7 @@ impl Kind {
             Kind::UpdateUpdate => "update_update",
             Kind::UpdateDelete => "update_delete",
             Kind::DeleteUpdate => "delete_update",
+            Kind::UniqueCollision => "unique_collision",
         }
     }
 }

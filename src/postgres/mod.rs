@@ -5,6 +5,7 @@
 //! locks of a transaction only. Every round trip has a deadline of its own.
 
 mod collect;
+mod collision;
 mod conflict_record;
 mod connect;
 mod decode;
@@ -27,6 +28,7 @@ mod push_sql;
 mod quote;
 mod rival;
 mod session;
+mod slow;
 mod sqlstate;
 mod tls;
 mod workspace;

@@ -14,8 +14,8 @@ use super::erase;
 use super::ledger;
 use super::push_sql::{self, Group};
 use super::quote::Statement;
-use super::rival::Rivals;
 use super::session::Session;
+use super::slow::Slow;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::Op;
 use crate::remote::{Batch, Item, Outcome, PushAnswer, Refusal, Tracked};
@@ -370,53 +370,15 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>, turn: Turn) -> Result<PushAnsw
     for (i, refusal) in &plan.misfits {
         outcomes[*i] = Some(Outcome::Refused(refusal.clone()));
     }
-    let mut conflicts = 0;
-    // Parts still to be applied, the next one last; halved until a refused row stands alone.
-    let mut parts: Vec<&[usize]> = vec![&plan.order];
-    while let Some(part) = parts.pop() {
-        if part.is_empty() {
-            continue;
-        }
-        session
-            .batch("savepoint tidewater_part", "sending a batch")
-            .await?;
-        match attempt(&session, schema, plan, part).await {
-            Ok(done) => {
-                session
-                    .batch(
-                        "release savepoint tidewater_part; set constraints all deferred",
-                        "sending a batch",
-                    )
-                    .await?;
-                conflicts += done.conflicts;
-                for (i, outcome) in done.outcomes {
-                    outcomes[i] = Some(outcome);
-                }
-            }
-            Err(e) => {
-                // A code of the user's own functions is nobody's business but the row's.
-                let Some(Disposition::Row | Disposition::RowLater | Disposition::Unknown) =
-                    e.disposition
-                else {
-                    return Err(e);
-                };
-                session
-                    .batch(
-                        "rollback to savepoint tidewater_part; release savepoint tidewater_part; \
-                         set constraints all deferred",
-                        "sending a batch",
-                    )
-                    .await?;
-                if let [i] = part {
-                    outcomes[*i] = Some(Outcome::Refused(refusal(e)));
-                } else {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.push(second);
-                    parts.push(first);
-                }
-            }
-        }
-    }
+    let mut slow = Slow {
+        session: &session,
+        schema,
+        plan,
+        outcomes: &mut outcomes,
+        conflicts: 0,
+    };
+    slow.bisect().await?;
+    let conflicts = slow.conflicts;
     let outcomes: Vec<Outcome> = outcomes
         .into_iter()
         .map(|o| o.unwrap_or(Outcome::Applied))
@@ -442,15 +404,6 @@ async fn slow(remote: &PgRemote, plan: &Plan<'_>, turn: Turn) -> Result<PushAnsw
     })
 }
 
-/// What the server said about one row.
-fn refusal(e: Error) -> Refusal {
-    Refusal {
-        later: e.disposition != Some(Disposition::Row),
-        sqlstate: e.sqlstate.unwrap_or_default(),
-        message: e.message.trim_start_matches("sending a batch: ").to_owned(),
-    }
-}
-
 /// What one part of a batch came to.
 #[derive(Default)]
 pub struct Done {
@@ -458,22 +411,4 @@ pub struct Done {
     pub outcomes: Vec<(usize, Outcome)>,
     /// Conflicts recorded.
     pub conflicts: u32,
-}
-
-async fn attempt(session: &Session, schema: &str, plan: &Plan<'_>, part: &[usize]) -> Result<Done> {
-    let mut done = Done::default();
-    for group in plan.groups(part)? {
-        let rivals = Rivals {
-            session,
-            schema,
-            batch: plan.batch,
-            group: &group,
-        };
-        rivals.apply(&mut done).await?;
-    }
-    // 23505 of a deferred constraint must arise here, inside the savepoint.
-    session
-        .batch("set constraints all immediate", "sending a batch")
-        .await?;
-    Ok(done)
 }

@@ -8,13 +8,13 @@ use super::push_sql::{self, Group, key_match, keys_as_u};
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::{ChangeKey, Key, Op, Row, Side, Stamp, Value, decide, kind_of};
+use crate::model::{ChangeKey, Key, Kind, Op, Row, Side, Stamp, Value, decide, kind_of};
 use crate::remote::{Batch, Item, Outcome, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::Type;
 
 /// A version on the server that a pushed change meets.
-struct Rival {
+pub struct Rival {
     change: String,
     xid: String,
     device: String,
@@ -42,7 +42,7 @@ const WHAT: &str = "sending a batch";
 const RIVALS: usize = 4;
 
 /// A value that slipped past the check before sending.
-fn refused(r: Refusal) -> Error {
+pub fn refused(r: Refusal) -> Error {
     Error::new(
         Code::InvalidPayload,
         r.message,
@@ -79,7 +79,8 @@ impl Rivals<'_> {
             if rest.first() == Some(&i) {
                 // A few at a time: each is a whole row of whatever size.
                 let (now, later) = rest.split_at(rest.len().min(RIVALS));
-                rows = self.rows(now).await?;
+                let keys: Vec<&Key> = now.iter().map(|i| &self.batch.items[*i].key).collect();
+                rows = self.rows(&keys).await?;
                 rest = later;
             }
             match self.meet(item, rows.remove(&pk), grave, done).await? {
@@ -154,9 +155,9 @@ impl Rivals<'_> {
         Ok(out)
     }
 
-    /// The rows under the keys of `members`, locked, with every column that the mirror has.
-    async fn rows(&self, members: &[usize]) -> Result<BTreeMap<String, Rival>> {
-        if members.is_empty() {
+    /// The rows under these keys, locked, with every column that the mirror has.
+    pub async fn rows(&self, keys: &[&Key]) -> Result<BTreeMap<String, Rival>> {
+        if keys.is_empty() {
             return Ok(BTreeMap::new());
         }
         let t = self.group.tracked;
@@ -168,9 +169,8 @@ impl Rivals<'_> {
             .filter(|c| !c.generated)
             .filter_map(|c| t.mirror.wires.get(&c.name).map(|w| (c, *w)))
             .collect();
-        let keys: Vec<&Key> = members.iter().map(|i| &self.batch.items[*i].key).collect();
         let mut s = Statement::default();
-        let from = keys_as_u(&mut s, t, &keys).map_err(refused)?;
+        let from = keys_as_u(&mut s, t, keys).map_err(refused)?;
         let device = s.text(&self.batch.device);
         let seen = judge::row_seen(&mut s, "m", t, self.group.base).map_err(refused)?;
         let mut picks = key_exprs("m", &t.table, &t.mirror);
@@ -313,7 +313,8 @@ impl Rivals<'_> {
         Ok(())
     }
 
-    async fn verdict(&self, item: &Item, rival: &Rival) -> Result<Side> {
+    /// Who wins; the time of the pushed change is cut to the server's now.
+    pub async fn verdict(&self, item: &Item, rival: &Rival) -> Result<Side> {
         let s = Statement::fixed(format!(
             "select {}.tidewater_time10(clock_timestamp())",
             ident(self.schema)
@@ -354,6 +355,19 @@ impl Rivals<'_> {
         } else {
             Op::Delete
         };
+        let kind = kind_of(item.op, item.known, rival_op);
+        self.keep(item, rival, pushed_won, kind, &item.key).await
+    }
+
+    /// Keeps both sides under the loser's key.
+    pub async fn keep(
+        &self,
+        item: &Item,
+        rival: &Rival,
+        pushed_won: bool,
+        kind: Kind,
+        key: &Key,
+    ) -> Result<u32> {
         let loser = if pushed_won {
             tail_of(&rival.change)
         } else {
@@ -363,8 +377,8 @@ impl Rivals<'_> {
         let values = [
             s.text(&ulid::Ulid::generate().to_string()),
             s.text(&item.table),
-            s.text(&item.key.encode()),
-            s.text(kind_of(item.op, item.known, rival_op).as_str()),
+            s.text(&key.encode()),
+            s.text(kind.as_str()),
             s.text(item.policy.as_str()),
             s.bind(pushed_won, Type::BOOL),
             s.text(&self.batch.device),

@@ -172,7 +172,18 @@ pub fn restore(local: &mut Local, id: &str, now_ms: i64) -> Result<()> {
         }
         None => app_row::delete(&tx, &known.table, &original.key).map(|_| ()),
     }
-    .or_fault("restoring the original")?;
+    .map_err(|e| {
+        if super::install::is_unique(&e) {
+            Error::new(
+                Code::Conflict,
+                "another row here holds the unique value of the original",
+                "change or delete that row in the app, then restore the original again",
+            )
+            .on_table(&original.table)
+        } else {
+            super::fault::fault(e, "restoring the original")
+        }
+    })?;
     let detail = Detail {
         conflict: Some(id.to_owned()),
         ..Detail::default()

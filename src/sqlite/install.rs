@@ -379,7 +379,8 @@ impl<'a> Slice<'a> {
     }
 }
 
-fn is_unique(e: &rusqlite::Error) -> bool {
+/// Whether a row is refused because another one holds its unique value.
+pub fn is_unique(e: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
     matches!(e, rusqlite::Error::SqliteFailure(f, _)
         if [SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_PRIMARYKEY].contains(&f.extended_code))

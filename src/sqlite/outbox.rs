@@ -19,6 +19,9 @@ use std::collections::HashMap;
 
 const WHAT: &str = "working the outbox";
 
+/// With more unsent changes of a table than this, nothing is decided about its unique values.
+const BESIDE: usize = 1_000;
+
 /// Caps of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -149,7 +152,8 @@ pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<O
 fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Result<Vec<Item>> {
     let mut s = conn
         .prepare_cached(
-            "select change_key, tbl, pk, op, payload, base, known, carried, erase from tidewater_outbox \
+            "select change_key, tbl, pk, op, payload, base, known, carried, erase, \
+             coalesce(sqlstate = '23505', 0) from tidewater_outbox \
              where batch = ?1 and status = 'uploading' order by id",
         )
         .or_fault(WHAT)?;
@@ -193,6 +197,11 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
         } else {
             Vec::new()
         };
+        let settle = if r.get(9).or_fault(WHAT)? {
+            unsent_beside(conn, &table, seq)?
+        } else {
+            None
+        };
         items.push(Item {
             change: ChangeKey::parse(&change).ok_or_else(|| unreadable(&table, "change key"))?,
             key: Key::decode(&pk).ok_or_else(|| unreadable(&table, "primary key"))?,
@@ -212,6 +221,7 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
             row,
             base,
             known: r.get(6).or_fault(WHAT)?,
+            settle,
             seen,
             erase,
         });
@@ -226,6 +236,23 @@ fn unreadable(table: &str, what: &str) -> Error {
         "restore the file from a backup",
     )
     .on_table(table)
+}
+
+/// Keys of a table's rows with unsent changes outside a batch; `None` where there are too many of them
+/// to be named.
+fn unsent_beside(conn: &Connection, table: &str, seq: i64) -> Result<Option<Vec<String>>> {
+    let mut s = conn
+        .prepare_cached(
+            "select pk from tidewater_outbox where tbl = ?1 and status in ('pending', 'failed', \
+             'uploading') and batch is not ?2 limit ?3",
+        )
+        .or_fault(WHAT)?;
+    let limit = i64::try_from(BESIDE + 1).unwrap_or(i64::MAX);
+    let keys: Vec<String> = s
+        .query_map(params![table, seq, limit], |r| r.get(0))
+        .and_then(Iterator::collect)
+        .or_fault(WHAT)?;
+    Ok((keys.len() <= BESIDE).then_some(keys))
 }
 
 /// Tails of this row's changes that the server had acknowledged to a former identity of this file.
@@ -342,9 +369,10 @@ pub fn acknowledge(
             continue;
         };
         match outcome {
-            Outcome::Applied | Outcome::Same | Outcome::Lost => {
+            Outcome::Applied | Outcome::Same | Outcome::Lost | Outcome::Collided => {
                 // What lost is no longer queued either, and says so: it stands among the conflicts.
-                let (lost, why, remedy) = if *outcome == Outcome::Lost {
+                let is_lost = matches!(outcome, Outcome::Lost | Outcome::Collided);
+                let (lost, why, remedy) = if is_lost {
                     (
                         Some("SYNC-003"),
                         Some("lost a conflict; the change is kept among the conflicts"),
@@ -363,7 +391,13 @@ pub fn acknowledge(
                     s.execute(params![entry.id, retry.now_ms, lost, why, remedy, same])
                 })
                 .or_fault(WHAT)?;
-                if *outcome == Outcome::Lost {
+                if *outcome == Outcome::Collided {
+                    // No version of this row won, so the feed brings none: the row returns to what is
+                    // there, and where nothing is, it goes.
+                    let current = notes::intern(&tx, &state::token(&tx)?)?;
+                    notes::leave(&tx, &item.table, &item.key.encode(), current)?;
+                }
+                if is_lost {
                     result.lost += 1;
                 } else {
                     result.uploaded += 1;

@@ -14,6 +14,9 @@ const WHAT: &str = "working the outbox";
 /// What is put off through no fault of its own waits as long as after so many attempts.
 const UNCOUNTED: u32 = 4;
 
+/// The server's answer where another row holds the same unique value.
+const TAKEN: &str = "23505";
+
 /// Folds an entry that is not sent into a newer one of its row, if there is one: returns its change key
 /// and when it was claimed.
 pub(super) fn fold(tx: &Connection, item: &Item, entry: &Entry) -> Result<Option<(String, i64)>> {
@@ -96,8 +99,10 @@ pub(super) fn refuse(
     };
     let kind = if again { Kind::Refused } else { Kind::Parked };
     told(kind, code, counts.then_some(tried))?;
-    let next =
-        again.then(|| retry.now_ms + (retry.delay_ms)(if counts { tried } else { UNCOUNTED }));
+    let delay = (retry.delay_ms)(if counts { tried } else { UNCOUNTED });
+    // Once more at once: then together with others that were refused alike, and it is decided.
+    let at_once = refusal.sqlstate == TAKEN && tried == 1;
+    let next = again.then(|| retry.now_ms + if at_once { 0 } else { delay });
     tx.execute(
         "update tidewater_outbox set status = ?2, batch = null, attempts = ?3, next_attempt_at = ?4, \
          error_code = ?5, sqlstate = ?6, error = ?7, remedy = ?8 where id = ?1",

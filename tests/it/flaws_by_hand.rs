@@ -83,6 +83,7 @@ impl Hand {
             ]),
             base: base.clone(),
             known: base.last != Snapshot::empty(),
+            settle: None,
             seen: Vec::new(),
             policy: Policy::LastWriteWins,
             erase: false,

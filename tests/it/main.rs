@@ -60,3 +60,4 @@ mod support;
 mod swaps;
 mod systemd;
 mod together;
+mod unique_values;
