@@ -1,7 +1,8 @@
 //! The view `tidewater_status`, by which the app reads in its own file what is not simply synced.
 //!
 //! The app's SQLite runs it, however old, and with `trusted_schema=OFF`: no JSON functions, no row
-//! values, no window functions. Invariants: one row for a key at most; an empty queue costs nothing to
+//! values, no window functions, and no expression so deep that the parser of SQLite before 3.45 runs out
+//! of its hundred states: a view it cannot read makes it refuse the whole file. Invariants: one row for a key at most; an empty queue costs nothing to
 //! read; nothing here makes the app's own writes slower, which is why the key log has no index (one
 //! makes a bulk insert two to three times slower) and is only ever scanned, once a statement. What SQLite
 //! needs to search by `pk` inside the branches of a union is that a column has the same affinity in all
@@ -12,10 +13,12 @@ use super::fault::OrFault;
 use super::quote::literal;
 use crate::error::Result;
 use crate::model::{Key, Table, Value};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use std::collections::BTreeMap;
 
 const NAME: &str = "tidewater_status";
+/// Its part that writes keys of several columns, only there where a table has one.
+const LOGGED: &str = "tidewater_logged";
 const WHAT: &str = "preparing the view of the sync status";
 
 /// The tables that the view searches by key, with the condition of their index.
@@ -52,6 +55,7 @@ pub fn statements(tables: &[Table]) -> Vec<String> {
             format!("create index {table}_k on {table} (tbl, {column}){condition}")
         })
         .collect();
+    out.extend(logged(tables));
     out.push(view(tables, column));
     out
 }
@@ -59,19 +63,19 @@ pub fn statements(tables: &[Table]) -> Vec<String> {
 /// Makes the view what it has to be for these tables; touches nothing where it is.
 pub fn install(tx: &Connection, tables: &[Table]) -> Result<()> {
     let wanted = statements(tables);
-    let text: Option<String> = tx
-        .query_row(
-            "select sql from sqlite_schema where type = 'view' and name = ?1",
-            [NAME],
-            |r| r.get(0),
+    let views: Vec<String> = tx
+        .prepare(
+            "select sql from sqlite_schema where type = 'view' and name in (?1, ?2) order by name",
         )
-        .optional()
+        .and_then(|mut s| {
+            s.query_map([LOGGED, NAME], |r| r.get(0))?
+                .collect::<rusqlite::Result<_>>()
+        })
         .or_fault(WHAT)?;
-    let wanted_text = wanted.last().map(String::as_str).unwrap_or_default();
-    if text.as_deref() == Some(wanted_text) {
+    if wanted.iter().skip(SEARCHED.len()).eq(&views) {
         return Ok(());
     }
-    let mut batch = format!("drop view if exists {NAME};");
+    let mut batch = format!("drop view if exists {NAME};drop view if exists {LOGGED};");
     for (table, _) in SEARCHED {
         batch.push_str(&format!("drop index if exists {table}_k;"));
     }
@@ -117,11 +121,8 @@ fn has_integer_key(t: &Table) -> bool {
     integer && !t.without_rowid && !t.sql.to_ascii_lowercase().contains("desc")
 }
 
-/// The key of a row of the key log in the form of [`shown`].
-fn logged_key(tables: &[Table], column: &str) -> String {
-    if column == "ki" {
-        return "cast(l.k1 as integer)".to_owned();
-    }
+/// The key log with the key of each row in the form of [`shown`]; none where no key has several columns.
+fn logged(tables: &[Table]) -> Option<String> {
     let mut by_width: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for t in tables.iter().filter(|t| t.key.len() > 1) {
         by_width
@@ -129,26 +130,36 @@ fn logged_key(tables: &[Table], column: &str) -> String {
             .or_default()
             .push(literal(&t.name));
     }
-    if by_width.is_empty() {
-        return "l.k1".to_owned();
-    }
-    let mut out = "case".to_owned();
-    for (width, names) in by_width {
-        let values: Vec<String> = (1..=width).map(|i| json(&format!("l.k{i}"))).collect();
-        out.push_str(&format!(
-            " when l.tbl in ({}) then '[' || {} || ']'",
-            names.join(", "),
-            values.join(" || ',' || ")
-        ));
-    }
-    out.push_str(" else l.k1 end");
-    out
+    let width = *by_width.keys().next_back()?;
+    let escapes = escapes();
+    let (first, then) = escapes.split_at(escapes.len() / 2);
+    let begun: String = (1..=width)
+        .map(|i| {
+            let text = escaped(&format!("k{i}"), first);
+            format!(", k{i}, case typeof(k{i}) when 'text' then {text} end as t{i}")
+        })
+        .collect();
+    let whens: String = by_width
+        .iter()
+        .map(|(width, names)| {
+            let values: Vec<String> = (1..=*width).map(|i| json(i, then)).collect();
+            format!(
+                " when tbl in ({}) then '[' || {} || ']'",
+                names.join(", "),
+                values.join(" || ',' || ")
+            )
+        })
+        .collect();
+    Some(format!(
+        "CREATE VIEW {LOGGED} as select id, tbl, at, case{whens} else k1 end as pk \
+         from (select id, tbl, at{begun} from tidewater_log)"
+    ))
 }
 
-/// The JSON form of a value, with the means of SQLite 3.8.
-fn json(value: &str) -> String {
-    let mut text = format!("replace(replace({value}, '\\', '\\\\'), '\"', '\\\"')");
-    for code in 1..32_u8 {
+/// What a text of JSON cannot hold as it is, as SQL: the character and what stands for it. In this
+/// order, for the first one is part of all others.
+fn escapes() -> Vec<(String, String)> {
+    let controls = (1..32_u8).map(|code| {
         let escape = match code {
             8 => "\\b".to_owned(),
             9 => "\\t".to_owned(),
@@ -157,12 +168,30 @@ fn json(value: &str) -> String {
             13 => "\\r".to_owned(),
             other => format!("\\u{other:04x}"),
         };
-        text = format!("replace({text}, char({code}), '{escape}')");
-    }
+        (format!("char({code})"), literal(&escape))
+    });
+    [("\\", "\\\\"), ("\"", "\\\"")]
+        .map(|(from, to)| (literal(from), literal(to)))
+        .into_iter()
+        .chain(controls)
+        .collect()
+}
+
+fn escaped(text: &str, escapes: &[(String, String)]) -> String {
+    escapes
+        .iter()
+        .fold(text.to_owned(), |text, (character, escape)| {
+            format!("replace({text}, {character}, {escape})")
+        })
+}
+
+/// The JSON form of the i-th column of a key, whose text has the first half of its escapes.
+fn json(i: usize, escapes: &[(String, String)]) -> String {
+    let text = escaped(&format!("t{i}"), escapes);
     format!(
-        "case typeof({value}) when 'text' then '\"' || {text} || '\"' \
-         when 'blob' then '{{\"hex\":\"' || lower(hex({value})) || '\"}}' \
-         when 'null' then 'null' else cast({value} as text) end"
+        "case typeof(k{i}) when 'text' then '\"' || {text} || '\"' \
+         when 'blob' then '{{\"hex\":\"' || lower(hex(k{i})) || '\"}}' \
+         when 'null' then 'null' else cast(k{i} as text) end"
     )
 }
 
@@ -173,7 +202,12 @@ fn time(ms: &str) -> String {
 
 /// In the order of what a person should know first: failed, pending, conflict.
 fn view(tables: &[Table], k: &str) -> String {
-    let logged = logged_key(tables, k);
+    // The key log, and how its keys become those of the view.
+    let (log, logged) = match (logged(tables), k) {
+        (Some(_), _) => (LOGGED, "l.pk"),
+        (None, "ki") => ("tidewater_log", "cast(l.k1 as integer)"),
+        (None, _) => ("tidewater_log", "l.k1"),
+    };
     let width = tables.iter().map(|t| t.key.len()).max().unwrap_or(1);
     let columns: Vec<String> = (1..=width).map(|i| format!("k{i}")).collect();
     let columns = columns.join(", ");
@@ -213,15 +247,15 @@ fn view(tables: &[Table], k: &str) -> String {
         ),
         format!(
             "select cast(l.tbl as text), {logged}, case when 1 then 'pending' end, {none}, \
-             null || '', {logged_at} from tidewater_log l where l.id in (select max(id) \
+             null || '', {logged_at} from {log} l where l.id in (select max(id) \
              from tidewater_log where tbl in ({names}) group by tbl, {columns}) and {} and {}",
-            queued("l.tbl", &logged, ""),
-            stuck("l.tbl", &logged)
+            queued("l.tbl", logged, ""),
+            stuck("l.tbl", logged)
         ),
         format!(
             "select n.tbl, n.{k}, case when 1 then 'pending' end, {none}, null || '', \
              {} from tidewater_note n where {} and {} \
-             and n.tbl || ' ' || n.pk not in (select x.tbl || ' ' || x.pk from tidewater_log l \
+             and n.tbl || ' ' || n.pk not in (select x.tbl || ' ' || x.pk from {log} l \
              cross join tidewater_note x where x.tbl = l.tbl and x.{k} = {logged})",
             time("null"),
             queued("n.tbl", &by_n, ""),
@@ -233,7 +267,7 @@ fn view(tables: &[Table], k: &str) -> String {
              from tidewater_conflict d where d.tbl = c.tbl and d.{k} = c.{k} and d.seen = 0 \
              and d.id > c.id) and {} and {} and not exists (select 1 from tidewater_note n \
              where n.tbl = c.tbl and n.{k} = c.{k}) and c.id not in (select x.id \
-             from tidewater_log l cross join tidewater_conflict x where x.tbl = l.tbl \
+             from {log} l cross join tidewater_conflict x where x.tbl = l.tbl \
              and x.{k} = {logged} and x.seen = 0)",
             queued("c.tbl", &by_c, ""),
             stuck("c.tbl", &by_c)

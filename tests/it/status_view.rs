@@ -1,8 +1,9 @@
 //! The view `tidewater_status` in the app's own file: what it says, at every stage and in any SQLite.
 
-use crate::support::cli::Device;
+use crate::support::cli::{Device, Running};
 use crate::support::fleet::{Fleet, ITEMS};
 use crate::support::proxy::{Mode, Proxy};
+use crate::support::wait::PATIENCE;
 
 /// The view as an app reads it: types beside the values, nothing of the schema trusted.
 #[track_caller]
@@ -221,5 +222,50 @@ fn the_view_is_plain_sql() {
     assert!(
         printed.contains("CREATE VIEW tidewater_status"),
         "{printed}"
+    );
+}
+
+/// How deep the parentheses of a text nest.
+fn depth(text: &str) -> i32 {
+    let (mut now, mut deepest) = (0, 0);
+    for c in text.chars() {
+        now += i32::from(c == '(') - i32::from(c == ')');
+        deepest = deepest.max(now);
+    }
+    deepest
+}
+
+/// The parser of SQLite before 3.45 has a hundred states, and a call within a call takes three: a view
+/// or a trigger that is too deep makes the whole file unreadable for the app.
+#[test]
+fn the_sqlite_of_the_system_reads_the_file() {
+    let fleet = Fleet::new(
+        "create table pair (a text, b integer, primary key (a, b));
+         create table wide (a, b, c, d, e, f, v, primary key (a, b, c, d, e, f)) without rowid;
+         create table items (id text primary key, body text, n integer unique);",
+    );
+    let device = fleet.device("a");
+    device.sql(
+        "insert into pair values ('q\"' || char(31), 1);
+         insert into wide values (1, 2, 3, 4, 5, 6, 7);",
+    );
+    for object in device.rows("select name, sql from sqlite_schema where sql is not null") {
+        assert!(depth(&object[1]) <= 20, "{object:?}");
+    }
+    let mut python = std::process::Command::new("python3");
+    python
+        .arg("-c")
+        .arg(
+            "import sqlite3, sys\n\
+             file = sqlite3.connect(sys.argv[1])\n\
+             file.execute(\"insert into items values ('i', 'b', 1)\")\n\
+             file.commit()\n\
+             for row in file.execute('select table_name, pk, status from tidewater_status order by 1'):\n\
+             \x20   print(*row)",
+        )
+        .arg(device.db());
+    assert_eq!(
+        Running::spawn(python).wait(PATIENCE).ok().stdout,
+        "items i pending\npair [\"q\\\"\\u001f\",1] pending\nwide [1,2,3,4,5,6] pending\n"
     );
 }
