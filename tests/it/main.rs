@@ -4,6 +4,7 @@ mod after_init;
 mod app_triggers;
 mod chinook;
 mod circuit;
+mod clone_from;
 mod collected;
 mod columns;
 mod conflicts;
