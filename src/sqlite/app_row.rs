@@ -83,6 +83,17 @@ pub fn delete(conn: &Connection, table: &Table, key: &Key) -> rusqlite::Result<b
         .map(|n| n > 0)
 }
 
+/// What keeps a table's own ON CONFLICT REPLACE from evicting other rows. Only where the table may have
+/// one: the words would also stand over those of the statements in its triggers, and an `insert or
+/// replace` there would fail.
+fn or_abort(table: &Table) -> &'static str {
+    if table.sql.to_ascii_lowercase().contains("conflict") {
+        " or abort"
+    } else {
+        ""
+    }
+}
+
 /// Writes the columns that both the row and the table have; creates the row where it is absent.
 pub fn write(conn: &Connection, table: &Table, key: &Key, row: &Row) -> rusqlite::Result<()> {
     let known: Vec<(&str, &Value)> = row
@@ -117,7 +128,8 @@ pub fn write(conn: &Connection, table: &Table, key: &Key, row: &Row) -> rusqlite
         .map(|i| format!("?{i}"))
         .collect();
     let sql = format!(
-        "insert or abort into {} ({}) values ({})",
+        "insert{} into {} ({}) values ({})",
+        or_abort(table),
         ident(&table.name),
         idents(names),
         marks.join(", ")
@@ -151,7 +163,8 @@ pub fn update(
         .map(|(i, (c, _))| format!("{} = ?{}", ident(c), i + 1))
         .collect();
     let sql = format!(
-        "update or abort {} set {} where {}",
+        "update{} {} set {} where {}",
+        or_abort(table),
         ident(&table.name),
         set.join(", "),
         where_key(table, changed.len() + 1)

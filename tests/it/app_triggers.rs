@@ -187,3 +187,24 @@ fn a_running_service_tries_a_refused_row_again_when_the_app_has_changed_somethin
     service.signal(libc::SIGTERM);
     service.wait(PATIENCE).ok();
 }
+
+#[test]
+fn a_trigger_that_replaces_or_ignores_does_so_for_rows_that_arrive() {
+    let fleet = Fleet::configured(
+        "create table messages (id text primary key, chat text, body text); \
+         create table latest (chat text primary key, body text); \
+         create trigger latest_in after insert on messages begin \
+           insert or replace into latest values (new.chat, new.body); end; \
+         create trigger latest_up after update on messages begin \
+           insert or ignore into latest values (new.chat, 'lost'); \
+           update or replace latest set body = new.body where chat = new.chat; end;",
+        "[tables.latest]\nprivacy = \"local_only\"\n",
+    );
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    a.sql("insert into messages values ('m1', 'c', 'x'), ('m2', 'c', 'y'), ('m3', 'c', 'z')");
+    fleet.converge(&[&a, &b], "select id, body from messages order by id");
+    assert_eq!(b.rows("select chat, body from latest"), [["c", "z"]]);
+    a.sql("update messages set body = 'w' where id = 'm3'");
+    fleet.converge(&[&a, &b], "select id, body from messages order by id");
+    assert_eq!(b.rows("select chat, body from latest"), [["c", "w"]]);
+}

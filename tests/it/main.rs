@@ -2,6 +2,7 @@
 
 mod after_init;
 mod app_triggers;
+mod both_sides;
 mod chinook;
 mod circuit;
 mod clone_from;
