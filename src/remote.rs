@@ -14,7 +14,7 @@ use crate::model::{
     ChangeKey, Key, Kind, Op, Policy, Position, Row, Side, Snapshot, Table, Token, Wire,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +88,15 @@ pub struct Workspace {
     pub push_seq: i64,
     /// The key of the last batch that was applied for this device.
     pub last_batch: Option<String>,
+}
+
+/// What stands in the schema before a device joins it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The tables of the workspace; `None` where there is none yet.
+    pub mirrors: Option<BTreeSet<String>>,
+    /// Every table of the schema, those that would be adopted included.
+    pub tables: BTreeSet<String>,
 }
 
 /// One change of a batch.
@@ -456,4 +465,7 @@ pub trait Remote: Send + Sync + 'static {
 
     /// The tables of the workspace as their first device described them, and the app's `user_version`.
     fn describe(&self) -> impl Future<Output = Result<(Vec<Table>, i64)>> + Send;
+
+    /// What stands in the schema before a device joins it; makes nothing.
+    fn standing(&self) -> impl Future<Output = Result<Standing>> + Send;
 }

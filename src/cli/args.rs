@@ -1,7 +1,4 @@
-//! The grammar of the command line.
-//!
-//! What the contract names and this version lacks is declared too, hidden, so that it is refused by its
-//! name ([`Cli::unbuilt`]) and never taken for a typing error, let alone accepted and ignored.
+//! The grammar of the command line, and what it alone cannot refuse.
 
 use super::secret;
 use crate::config::Overrides;
@@ -84,7 +81,7 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
         /// Fill the app's empty tables from the workspace
-        #[arg(long, hide = true)]
+        #[arg(long)]
         adopt_remote: bool,
     },
     /// Replicate until stopped
@@ -282,16 +279,6 @@ pub(crate) enum ConflictsCommand {
 }
 
 impl Cli {
-    /// The first command or flag that this version does not have, as the person wrote it.
-    pub fn unbuilt(&self) -> Option<&'static str> {
-        match &self.command {
-            Command::Init {
-                adopt_remote: true, ..
-            } => Some("init --adopt-remote"),
-            _ => None,
-        }
-    }
-
     /// What the grammar alone cannot refuse.
     pub fn check(&self) -> Result<()> {
         if self

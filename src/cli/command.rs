@@ -6,7 +6,7 @@ use super::{FOUND, INTERRUPTED, demo, manual, notify, progress, render, signal, 
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::http;
-use crate::report::{DryRunReport, ItemResult, ResultsReport, Statement, Time};
+use crate::report::{DryRunReport, InitReport, ItemResult, ResultsReport, Statement, Time};
 use crate::sync::ops::{self, InitOptions, InitOutcome, NowOptions, QueueFilter};
 use std::future::Future;
 use tokio::runtime::Runtime;
@@ -140,15 +140,20 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             Ok(0)
         }
         Command::Init {
-            tables, dry_run, ..
+            tables,
+            dry_run,
+            adopt_remote,
         } => foreground(async {
-            let opts = InitOptions { tables, dry_run };
+            let opts = InitOptions {
+                tables,
+                dry_run,
+                adopt_remote,
+            };
             match ops::init(config, &opts, &*bar).await? {
-                InitOutcome::Done(report) => {
-                    output.summary(&report, |r, p| {
-                        let done = render::init(r, "Initialised", p);
-                        format!("{}\n\n  {NEXT}\n", done.trim_end())
-                    });
+                InitOutcome::Done(report) => initialised(&report, output),
+                InitOutcome::Partly(report) => {
+                    initialised(&report, output);
+                    return Ok(FOUND);
                 }
                 InitOutcome::DryRun(statements) => {
                     let statements = statements
@@ -250,6 +255,13 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
             "see `tidewater help`",
         )),
     }
+}
+
+fn initialised(report: &InitReport, output: &Output) {
+    output.summary(report, |r, p| {
+        let done = render::init(r, "Initialised", p);
+        format!("{}\n\n  {NEXT}\n", done.trim_end())
+    });
 }
 
 fn results_code(report: &ResultsReport) -> u8 {

@@ -308,7 +308,7 @@ impl Story<'_> {
 
 async fn init(device: &Device) -> Result<InitReport> {
     match ops::init(&device.config, &InitOptions::default(), &NoProgress).await? {
-        InitOutcome::Done(report) => Ok(report),
+        InitOutcome::Done(report) | InitOutcome::Partly(report) => Ok(report),
         InitOutcome::DryRun(_) => Err(unexpected("an init turned out to be a dry run")),
     }
 }

@@ -50,13 +50,6 @@ pub fn main() -> ExitCode {
 
 /// Everything before the async runtime: what can be refused is refused here.
 fn dispatch(cli: Cli, output: &Output) -> Result<u8, Error> {
-    if let Some(what) = cli.unbuilt() {
-        return Err(Error::new(
-            Code::Configuration,
-            format!("`{what}` is not supported by this version yet"),
-            "leave it out, or use a version that has it; `tidewater help` lists what this one has",
-        ));
-    }
     cli.check()?;
     logging::start(&cli.global, &cli.command);
     command::execute(cli, output)

@@ -2,36 +2,16 @@
 //!
 //! A table that cannot be mirrored is refused by itself, inside a savepoint; the others go on.
 
+use super::adopt::{self, Plan};
 use super::decode::get;
 use super::mirror_sql;
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
+use super::shape::{Found, catalogue, fit};
 use crate::error::{Code, Error, Result};
 use crate::model::{Table, Wire};
 use crate::remote::{Hello, Mirror, MirrorState};
 use std::collections::BTreeMap;
-use tokio_postgres::types::Type;
-
-/// A table as the catalogue shows it.
-#[derive(Default)]
-struct Found {
-    /// Column name to type name.
-    columns: BTreeMap<String, String>,
-    /// Primary key columns in key order.
-    key: Vec<String>,
-    has_foreign_keys: bool,
-    /// Whether the primary key is deferrable, which no ON CONFLICT can name.
-    deferrable_key: bool,
-}
-
-impl Found {
-    /// Whether it carries tidewater's own columns.
-    fn is_mirror(&self) -> bool {
-        ["tidewater_change", "tidewater_xid", "tidewater_device"]
-            .iter()
-            .all(|c| self.columns.contains_key(*c))
-    }
-}
 
 /// The mirror that tidewater would create for a table.
 fn fresh(table: &Table, id: i32) -> Mirror {
@@ -58,8 +38,14 @@ pub fn creation(schema: &str, table: &Table, id: i32) -> Vec<String> {
             .enumerate()
             .filter_map(|(n, u)| mirror_sql::unique(schema, table, id, n, u)),
     );
+    out.push(adopt::feed_index(schema, table, id, false));
     out.extend(mirror_sql::instrument(schema, table, &fresh(table, id)));
     out
+}
+
+/// Every statement that makes a mirror of a table that is there.
+pub fn adoption(schema: &str, table: &Table, id: i32) -> Vec<String> {
+    adopt::statements(schema, table, &fresh(table, id))
 }
 
 /// Makes sure that every table of the device has its mirror; returns what is usable and what is not.
@@ -72,6 +58,7 @@ pub async fn ensure(
     let mut found = catalogue(session, schema, &names).await?;
     let registered = registered(session, schema).await?;
     let (mut mirrors, mut refused) = (BTreeMap::new(), Vec::new());
+    let waited = adopt::be_polite(session).await?;
     for table in &hello.tables {
         session
             .batch("savepoint tidewater_mirror", "making a mirror")
@@ -98,11 +85,12 @@ pub async fn ensure(
                 session
                     .batch("rollback to savepoint tidewater_mirror", "making a mirror")
                     .await?;
-                let e = with_cure(session, schema, &table.name, e).await?;
+                let e = adopt::in_use(with_cure(session, schema, &table.name, e).await?);
                 refused.push(e.on_table(table.name.clone()));
             }
         }
     }
+    adopt::end_politeness(session, &waited).await?;
     Ok((mirrors, refused))
 }
 
@@ -147,6 +135,7 @@ async fn ensure_one(
                 session.batch(&sql, "adding a column to a mirror").await?;
             }
             let mut mirror = fit(
+                schema,
                 table,
                 &found,
                 &missing.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
@@ -156,19 +145,17 @@ async fn ensure_one(
         }
         (Some(_), None) => Err(gone()),
         (None, Some(found)) => {
-            let mut mirror = fit(table, &found, &[])?;
+            let mut mirror = fit(schema, table, &found, &[])?;
             mirror.id = enter(session, schema, hello, table).await?;
-            let add = mirror_sql::add_metadata(schema, &table.name);
-            session.batch(&add, "adopting a table").await?;
-            for sql in mirror_sql::instrument(schema, table, &mirror) {
-                session.batch(&sql, "adopting a table").await?;
-            }
-            // The trigger stamps what stood there before.
-            let stamp = format!(
-                "update {} set tidewater_xid = null where tidewater_xid is null",
-                qualified(schema, &table.name)
-            );
-            session.batch(&stamp, "adopting a table").await?;
+            let plan = Plan {
+                schema,
+                table,
+                mirror: &mirror,
+                size: found.size,
+                is_partitioned: found.kind == "p",
+                was_mirror: found.was_mirror(),
+            };
+            adopt::adopt(session, &plan).await?;
             Ok(mirror)
         }
         (None, None) => {
@@ -210,7 +197,7 @@ pub async fn states(
                         .map(|c| c.name.as_str())
                         .filter(|c| known && !f.columns.contains_key(*c))
                         .collect();
-                    match fit(t, f, &missing) {
+                    match fit(schema, t, f, &missing) {
                         Ok(_) => {
                             MirrorState::Fits(missing.into_iter().map(str::to_owned).collect())
                         }
@@ -238,89 +225,6 @@ fn gone() -> Error {
         "the mirror of this table was dropped or renamed on the server",
         "restore it, or delete its row from tidewater_tables in the workspace to have it made anew",
     )
-}
-
-/// The mirror of an existing table, or why its columns do not fit.
-fn fit(table: &Table, found: &Found, added: &[&str]) -> Result<Mirror> {
-    if found.key != table.key {
-        return Err(Error::new(
-            Code::SchemasDiffer,
-            format!(
-                "the primary key on the server is ({}), here it is ({})",
-                found.key.join(", "),
-                table.key.join(", ")
-            ),
-            "give both the same primary key, in the same order",
-        ));
-    }
-    if found.deferrable_key {
-        return Err(Error::new(
-            Code::SchemasDiffer,
-            "the primary key on the server is deferrable, so no upsert can name it",
-            "drop the constraint on the server and add it again without DEFERRABLE",
-        ));
-    }
-    let mut wires = BTreeMap::new();
-    for c in table.columns.iter().filter(|c| !c.generated) {
-        if added.contains(&c.name.as_str()) {
-            wires.insert(c.name.clone(), Wire::default_for(&c.declared));
-            continue;
-        }
-        let Some(pg_type) = found.columns.get(&c.name) else {
-            if c.redacted {
-                continue;
-            }
-            return Err(Error::new(
-                Code::SchemasDiffer,
-                format!("column {} does not exist on the server", c.name),
-                format!(
-                    "alter table on the server: add column {} {}",
-                    ident(&c.name),
-                    Wire::default_for(&c.declared).pg_type()
-                ),
-            ));
-        };
-        let default = Wire::default_for(&c.declared);
-        let wire = if pg_type_name(default) == pg_type {
-            Some(default)
-        } else {
-            Wire::for_pg(pg_type, c.affinity())
-        };
-        let wire = wire.ok_or_else(|| {
-            Error::new(
-                Code::SchemasDiffer,
-                format!(
-                    "column {} is {pg_type} on the server, which cannot carry the values of {} unchanged",
-                    c.name,
-                    if c.declared.is_empty() { "an untyped column" } else { &c.declared }
-                ),
-                format!(
-                    "alter table on the server: alter column {} type {}",
-                    ident(&c.name),
-                    default.pg_type()
-                ),
-            )
-        })?;
-        wires.insert(c.name.clone(), wire);
-    }
-    Ok(Mirror {
-        id: 0,
-        epoch: 0,
-        wires,
-        has_foreign_keys: found.has_foreign_keys,
-    })
-}
-
-/// The catalogue's name of the type that a wire form has by default.
-fn pg_type_name(wire: Wire) -> &'static str {
-    match wire {
-        Wire::Int => "int8",
-        Wire::Real => "float8",
-        Wire::Text | Wire::Affine => "text",
-        Wire::Bytes => "bytea",
-        Wire::Numeric => "numeric",
-        Wire::Dynamic => "jsonb",
-    }
 }
 
 /// Registers a table and returns its number.
@@ -352,45 +256,4 @@ async fn registered(session: &Session, schema: &str) -> Result<BTreeMap<String, 
         .iter()
         .map(|r| Ok((get(r, 0)?, (get(r, 1)?, get(r, 2)?))))
         .collect()
-}
-
-async fn catalogue(
-    session: &Session,
-    schema: &str,
-    names: &[String],
-) -> Result<BTreeMap<String, Found>> {
-    let mut s = Statement::default();
-    let schema = s.text(schema);
-    let names = s.bind(names.to_vec(), Type::TEXT_ARRAY);
-    s.sql = format!(
-        "select c.relname::text, a.attname::text, t.typname::text, \
-         coalesce(array_position(x.indkey::smallint[], a.attnum), -1)::integer, \
-         exists (select 1 from pg_constraint k where k.contype = 'f' \
-         and (k.conrelid = c.oid or k.confrelid = c.oid)), coalesce(not x.indimmediate, false) \
-         from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
-         join pg_type t on t.oid = a.atttypid \
-         left join pg_index x on x.indrelid = c.oid and x.indisprimary \
-         where n.nspname = {schema} and c.relname = any({names}::text[]) and c.relkind in ('r', 'p')"
-    );
-    let mut found: BTreeMap<String, (Found, BTreeMap<i32, String>)> = BTreeMap::new();
-    for row in session.query(&s, "reading the catalogue").await? {
-        let (table, column, ty): (String, String, String) =
-            (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
-        let (position, fks): (i32, bool) = (get(&row, 3)?, get(&row, 4)?);
-        let (f, key) = found.entry(table).or_default();
-        if position >= 0 {
-            key.insert(position, column.clone());
-        }
-        f.columns.insert(column, ty);
-        f.has_foreign_keys = fks;
-        f.deferrable_key = get(&row, 5)?;
-    }
-    Ok(found
-        .into_iter()
-        .map(|(name, (mut f, key))| {
-            f.key = key.into_values().collect();
-            (name, f)
-        })
-        .collect())
 }

@@ -122,22 +122,12 @@ pub fn unique(schema: &str, table: &Table, id: i32, n: usize, u: &Unique) -> Opt
     })
 }
 
-/// Columns that an adopted table lacks.
-pub fn add_metadata(schema: &str, table: &str) -> String {
-    format!(
-        "alter table {} add column if not exists tidewater_change text collate \"C\", \
-         add column if not exists tidewater_xid xid8, \
-         add column if not exists tidewater_device text collate \"C\"",
-        qualified(schema, table)
-    )
-}
-
-/// Everything that turns a table with its metadata columns into a mirror: feed index, functions, triggers.
+/// Everything but the feed's index that turns a table with its metadata columns into a mirror: functions
+/// and triggers.
 pub fn instrument(schema: &str, table: &Table, mirror: &Mirror) -> Vec<String> {
     let id = mirror.id;
     let t = qualified(schema, &table.name);
     let s = ident(schema);
-    let key: Vec<String> = table.key.iter().map(|c| ident(c)).collect();
     let differs = table
         .key
         .iter()
@@ -172,10 +162,6 @@ pub fn instrument(schema: &str, table: &Table, mirror: &Mirror) -> Vec<String> {
     };
     let enable = |name: &str| format!("alter table {t} enable always trigger {}", ident(name));
     vec![
-        format!(
-            "create index if not exists tidewater_feed_{id} on {t} (tidewater_xid, {})",
-            key.join(", ")
-        ),
         function("deleted", &grave("o", " from tidewater_old o order by 2")),
         function("moved", &format!("{}\n  {}", grave("old", ""), rise("new"))),
         function("returned", &rise("new")),

@@ -4,6 +4,7 @@
 //! No session state survives a unit of work: `set local` only, no named prepared statements, advisory
 //! locks of a transaction only. Every round trip has a deadline of its own.
 
+mod adopt;
 mod collect;
 mod collision;
 mod conflict_record;
@@ -28,6 +29,7 @@ mod push_sql;
 mod quote;
 mod rival;
 mod session;
+mod shape;
 mod slow;
 mod sqlstate;
 mod tls;
@@ -38,8 +40,8 @@ pub use connect::connect;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{Key, Snapshot, Table, Token};
 use crate::remote::{
-    Batch, Examined, Fetched, Head, Hello, Member, Page, PageRequest, PushAnswer, Remote, Tracked,
-    Workspace,
+    Batch, Examined, Fetched, Head, Hello, Member, Page, PageRequest, PushAnswer, Remote, Standing,
+    Tracked, Workspace,
 };
 use connect::Dialer;
 use deadpool_postgres::{
@@ -62,9 +64,10 @@ pub struct Options {
     pub statement_timeout: Duration,
 }
 
-/// Every statement that a first `init` would run on the remote, for `--dry-run`.
-pub fn dry_run(schema: &str, tables: &[Table]) -> Vec<String> {
-    workspace::dry_run(schema, tables)
+/// Every statement that a first `init` would run on the remote, for `--dry-run`; as if nothing stood
+/// there, or by what does.
+pub fn dry_run(schema: &str, tables: &[Table], standing: Option<&Standing>) -> Vec<String> {
+    workspace::dry_run(schema, tables, standing)
 }
 
 /// Runs fixed SQL as any other client of the server would; nothing of the workspace's protocol.
@@ -320,5 +323,9 @@ impl Remote for PgRemote {
 
     async fn describe(&self) -> Result<(Vec<Table>, i64)> {
         self.steady(|| workspace::describe(self)).await
+    }
+
+    async fn standing(&self) -> Result<Standing> {
+        self.steady(|| workspace::standing(self)).await
     }
 }

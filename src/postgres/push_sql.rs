@@ -109,7 +109,7 @@ pub fn upsert(
     };
     s.sql = format!(
         "insert into {target} as m ({targets}, tidewater_change, tidewater_xid, tidewater_device) \
-         select {picks}, {cut}, pg_current_xact_id(), {device} \
+         overriding system value select {picks}, {cut}, pg_current_xact_id(), {device} \
          from unnest({arrays}, {changes}::text[]) as u({names}, change) \
          on conflict ({key}) do update set {set}\
          tidewater_change = greatest(left(excluded.tidewater_change, 10), \

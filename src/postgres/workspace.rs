@@ -4,6 +4,7 @@
 //! workspace that a newer program made.
 
 use super::PgRemote;
+use super::adopt;
 use super::decode::get;
 use super::head;
 use super::mirror;
@@ -11,7 +12,8 @@ use super::quote::{Statement, ident};
 use super::session::Session;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::Table;
-use crate::remote::{Hello, Workspace};
+use crate::remote::{Hello, Standing, Workspace};
+use std::collections::BTreeSet;
 use tokio_postgres::types::Type;
 
 /// The oldest server that the feed is sound on, as `server_version_num`.
@@ -36,13 +38,27 @@ fn in_schema(sql: &str, schema: &str) -> String {
     sql.replace(":\"schema\"", &ident(schema))
 }
 
-/// What `init --dry-run` prints for the remote.
-pub fn dry_run(schema: &str, tables: &[Table]) -> Vec<String> {
-    let mut out = vec![format!("create schema if not exists {}", ident(schema))];
-    out.extend(MIGRATIONS.iter().map(|m| in_schema(m, schema)));
-    for (i, t) in tables.iter().enumerate() {
-        let id = i32::try_from(i).unwrap_or(i32::MAX - 1) + 1;
-        out.extend(mirror::creation(schema, t, id));
+/// What `init --dry-run` prints for the remote; without `standing`, as if nothing stood there. The
+/// numbers of tables are given when they are made; those of an existing workspace are only near.
+pub fn dry_run(schema: &str, tables: &[Table], standing: Option<&Standing>) -> Vec<String> {
+    let mirrors = standing.and_then(|s| s.mirrors.as_ref());
+    let mut out = Vec::new();
+    if mirrors.is_none() {
+        out.push(format!("create schema if not exists {}", ident(schema)));
+        out.extend(MIGRATIONS.iter().map(|m| in_schema(m, schema)));
+    }
+    let mut number = mirrors.map_or(0, BTreeSet::len);
+    for t in tables {
+        if mirrors.is_some_and(|m| m.contains(&t.name)) {
+            continue;
+        }
+        number += 1;
+        let id = i32::try_from(number).unwrap_or(i32::MAX);
+        if standing.is_some_and(|s| s.tables.contains(&t.name)) {
+            out.extend(mirror::adoption(schema, t, id));
+        } else {
+            out.extend(mirror::creation(schema, t, id));
+        }
     }
     out
 }
@@ -62,7 +78,14 @@ pub async fn prepare(remote: &PgRemote, hello: &Hello) -> Result<Workspace> {
     let (mirrors, refused) = mirror::ensure(&session, &remote.schema, hello).await?;
     let head = head::read(&session, &remote.schema, &hello.device).await?;
     session.batch("commit", "making the workspace").await?;
-    session.done();
+    match adopt::build_indexes(remote, &session, &hello.tables, &mirrors).await {
+        Ok(()) => session.done(),
+        // The connection goes with its deadline; the server goes on building.
+        Err(e) => tracing::warn!(
+            error = %e.message,
+            "an index on the server is not finished yet; syncing goes on, slower meanwhile"
+        ),
+    }
     if migrated {
         tracing::info!(schema = %remote.schema, "workspace created");
     }
@@ -275,6 +298,43 @@ pub async fn find(session: &Session, schema: &str) -> Result<bool> {
         ));
     };
     get(row, 0)
+}
+
+/// See `Remote::standing`.
+pub async fn standing(remote: &PgRemote) -> Result<Standing> {
+    let session = remote.session().await?;
+    check_server(&session).await?;
+    let mut s = Statement::default();
+    let name = s.text(&remote.schema);
+    s.sql = format!(
+        "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = {name} and c.relkind in ('r', 'p')"
+    );
+    let rows = session.query(&s, "looking at the schema").await?;
+    let mut tables = rows
+        .iter()
+        .map(|r| get(r, 0))
+        .collect::<Result<BTreeSet<String>>>()?;
+    let has_workspace = tables.contains("tidewater_workspace");
+    tables.retain(|t| !t.starts_with("tidewater_"));
+    let mut mirrors = None;
+    if has_workspace {
+        let s = Statement::fixed(format!(
+            "select name, (select protocol from {0}.tidewater_workspace) from {0}.tidewater_tables",
+            ident(&remote.schema)
+        ));
+        let mut names = BTreeSet::new();
+        for row in session.query(&s, "reading the workspace's tables").await? {
+            let protocol = get(&row, 1)?;
+            if !speaks(protocol) {
+                return Err(newer_workspace(protocol));
+            }
+            names.insert(get(&row, 0)?);
+        }
+        mirrors = Some(names);
+    }
+    session.done();
+    Ok(Standing { mirrors, tables })
 }
 
 /// See `Remote::describe`.

@@ -441,6 +441,13 @@ pub fn set_heal(tx: &Connection, table: &str, heal: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether a table holds any row.
+pub fn has_rows(conn: &Connection, table: &str) -> Result<bool> {
+    let sql = format!("select exists (select 1 from {})", ident(table));
+    conn.query_row(&sql, [], |r| r.get(0))
+        .or_fault("looking for rows")
+}
+
 /// How many rows a table holds.
 pub fn count(conn: &Connection, table: &str) -> Result<u64> {
     conn.query_row(&format!("select count(*) from {}", ident(table)), [], |r| {

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::model::Table;
 use crate::postgres::provision::Login;
 use crate::postgres::{self, Options, PgRemote};
+use crate::remote::Standing;
 
 /// The remote of a configuration; nothing is connected yet.
 pub fn remote(config: &Config) -> Result<PgRemote> {
@@ -19,8 +20,8 @@ pub fn remote(config: &Config) -> Result<PgRemote> {
 }
 
 /// What `init --dry-run` prints for the remote.
-pub fn dry_run(config: &Config, tables: &[Table]) -> Vec<String> {
-    postgres::dry_run(&config.remote.schema, tables)
+pub fn dry_run(config: &Config, tables: &[Table], standing: Option<&Standing>) -> Vec<String> {
+    postgres::dry_run(&config.remote.schema, tables, standing)
 }
 
 /// What `provision --dry-run` prints.

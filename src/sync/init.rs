@@ -2,6 +2,7 @@
 //!
 //! Everything local is one transaction. Safe to run again: what is there stays, what is missing is made.
 
+use super::adopt;
 use super::connect;
 use super::device::{Device, now_ms};
 use super::heal;
@@ -10,6 +11,7 @@ use super::ops::{InitOptions, InitOutcome};
 use crate::config::Config;
 use crate::config::template::{self, Template};
 use crate::error::{Code, Error, Result};
+use crate::remote::Standing;
 use crate::report::{InitReport, InitTable, Progress, Skipped};
 use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
@@ -25,9 +27,12 @@ pub async fn init(
     opts: &InitOptions,
     progress: &dyn Progress,
 ) -> Result<InitOutcome> {
+    if opts.adopt_remote {
+        return adopt::adopt(config, opts, progress).await;
+    }
     if opts.dry_run {
         let local = Local::open(config.path()?)?;
-        return dry_run(config, opts, &local).map(InitOutcome::DryRun);
+        return dry_run(config, opts, &local, None).map(InitOutcome::DryRun);
     }
     let report = prepare(config, opts, true, progress).await?;
     Ok(InitOutcome::Done(report))
@@ -68,15 +73,22 @@ pub async fn prepare(
 
 /// Installs capture; returns what is tracked.
 pub fn install(config: &Config, opts: &InitOptions, local: &mut Local) -> Result<Introspection> {
-    let chosen = if opts.tables.is_empty() {
-        stored_choice(local)?
-    } else {
-        opts.tables.clone()
-    };
+    install_where(config, opts, local, |_, _| Ok(()))
+}
+
+/// Installs capture where `may` agrees, in one transaction with what it looks at and writes.
+pub fn install_where(
+    config: &Config,
+    opts: &InitOptions,
+    local: &mut Local,
+    may: impl FnOnce(&Tx<'_>, &Introspection) -> Result<()>,
+) -> Result<Introspection> {
+    let chosen = choice(opts, local)?;
     let settings = heal::settings(config, &chosen);
     let tx = local.begin()?;
     let found = introspect::tables(&tx, &settings)?;
     Local::migrate(&tx)?;
+    may(&tx, &found)?;
     name_device(&tx, &config.device.name)?;
     if !chosen.is_empty() {
         let json = serde_json::to_string(&chosen).unwrap_or_default();
@@ -93,8 +105,11 @@ pub fn install(config: &Config, opts: &InitOptions, local: &mut Local) -> Result
     Ok(found)
 }
 
-/// The choice of an earlier `init --tables`.
-fn stored_choice(local: &Local) -> Result<Vec<String>> {
+/// The tables that were asked for, now or by an earlier `init --tables`.
+pub fn choice(opts: &InitOptions, local: &Local) -> Result<Vec<String>> {
+    if !opts.tables.is_empty() {
+        return Ok(opts.tables.clone());
+    }
     if !local.is_initialised()? {
         return Ok(Vec::new());
     }
@@ -112,7 +127,13 @@ pub fn name_device(tx: &Tx<'_>, name: &str) -> Result<()> {
     state::set(tx, "device_name", name)
 }
 
-fn dry_run(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<(String, String)>> {
+/// Every statement for both databases; those for the remote as if nothing stood there, or by what does.
+pub fn dry_run(
+    config: &Config,
+    opts: &InitOptions,
+    local: &Local,
+    standing: Option<&Standing>,
+) -> Result<Vec<(String, String)>> {
     local.require_known()?;
     let found = introspect::tables(local.conn(), &heal::settings(config, &opts.tables))?;
     let mut out: Vec<(String, String)> = Vec::new();
@@ -127,7 +148,7 @@ fn dry_run(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<(St
     out.extend(triggers.into_iter().map(|t| ("sqlite".to_owned(), t.sql)));
     let view = status_view::statements(&found.tables);
     out.extend(view.into_iter().map(|sql| ("sqlite".to_owned(), sql)));
-    let remote = connect::dry_run(config, &found.tables);
+    let remote = connect::dry_run(config, &found.tables, standing);
     out.extend(remote.into_iter().map(|sql| ("postgres".into(), sql)));
     Ok(out)
 }

@@ -7,6 +7,7 @@
 //! [`Remote`]: crate::remote::Remote
 
 mod account;
+mod adopt;
 mod circuit;
 mod clone;
 mod compare;

@@ -36,6 +36,8 @@ pub struct InitOptions {
     pub tables: Vec<String>,
     /// Only say what would be executed.
     pub dry_run: bool,
+    /// Fill the app's empty tables from the workspace at once.
+    pub adopt_remote: bool,
 }
 
 /// What `init` ended with.
@@ -43,6 +45,8 @@ pub struct InitOptions {
 pub enum InitOutcome {
     /// Capture is installed.
     Done(InitReport),
+    /// The same, but a table or a row of the workspace could not be adopted.
+    Partly(InitReport),
     /// Nothing was changed: database (`sqlite`, `postgres`) and statement, in their order.
     DryRun(Vec<(String, String)>),
 }

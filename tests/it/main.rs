@@ -1,5 +1,7 @@
 //! Every integration test, in one program: they share a server and a build.
 
+mod adopt_remote;
+mod adopted;
 mod after_init;
 mod app_triggers;
 mod both_sides;

@@ -18,9 +18,7 @@ fn the_grammar_is_sound() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() {
-    let words = "init --adopt-remote";
-    assert_eq!(parse(words).expect(words).unbuilt(), Some(words));
+fn the_commands_of_the_contract_are_all_there() {
     for words in [
         "status",
         "queue --errors --limit 3",
@@ -30,6 +28,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "status votes 1 --watch",
         "now --dry-run",
         "init --dry-run",
+        "init --adopt-remote",
         "conflicts",
         "demo --keep",
         "detach --yes",
@@ -41,7 +40,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         "provision --dry-run --device a --device b",
         "devices revoke X",
     ] {
-        assert_eq!(parse(words).expect(words).unbuilt(), None, "{words}");
+        assert!(parse(words).is_ok(), "{words}");
     }
 }
 

@@ -141,7 +141,7 @@ pub fn state(device: &Device, name: &str) -> String {
         .unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// Runs the program with one crash point armed; fails the test unless it dies there.
+/// Runs the program with one crash point armed, `name` or `name:n` for its n-th hit; fails the test unless it dies there.
 #[track_caller]
 pub fn crash(device: &Device, point: &str, arguments: &[&str]) -> Output {
     let log: PathBuf = device.folder().join("crash.log");
@@ -154,7 +154,7 @@ pub fn crash(device: &Device, point: &str, arguments: &[&str]) -> Output {
     let hit = std::fs::read_to_string(&log).unwrap_or_default();
     assert_eq!(
         (output.code, hit.trim()),
-        (-libc::SIGKILL, point),
+        (-libc::SIGKILL, point.split(':').next().unwrap_or(point)),
         "{output:#?}"
     );
     output
