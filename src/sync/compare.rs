@@ -108,6 +108,7 @@ pub(super) async fn walk<R: Remote>(
 ) -> Result<()> {
     let (id, token) = (device.id()?, state::token(device.local.conn())?);
     let bytes = device.config.download.page_bytes_max;
+    let before = device.local.data_version()?;
     let mut after: Option<Key> = None;
     let mut both = 0_u64;
     loop {
@@ -119,7 +120,10 @@ pub(super) async fn walk<R: Remote>(
         after = Some(last.key.clone());
         both += pair_up(&mut device.local, t, &id, page, bytes, &mut visit)?;
     }
-    if count(device.local.conn(), &t.table.name)? == both {
+    // As many as were met above are no others, unless somebody wrote meanwhile: a row that was met may be
+    // gone and one that was not be there in its place.
+    let all = count(device.local.conn(), &t.table.name)? == both;
+    if all && device.local.data_version()? == before {
         return Ok(());
     }
     let mut after = None;

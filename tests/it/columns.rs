@@ -1,6 +1,9 @@
-//! Columns that come to the devices at different times.
+//! Columns that come to the devices at different times, and tables that are built anew.
 
 use crate::support::fleet::{self, Fleet};
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::wait::{PATIENCE, eventually};
+use std::time::Duration;
 
 #[test]
 fn a_value_that_was_never_received_is_not_blanked_by_an_edit_of_its_row() {
@@ -47,4 +50,37 @@ fn a_batch_that_never_left_waits_again() {
     a.unset_env("TIDEWATER_REMOTE__URL");
     a.tw(&["now"]).ok();
     assert_eq!(fleet.server("select body from note"), [["one"]]);
+}
+
+/// As many rows here as were met on the other side does not mean that all of them were met.
+#[test]
+fn a_row_written_without_triggers_is_found_though_another_goes_meanwhile() {
+    let fleet = Fleet::new("create table note (id text primary key, body text)");
+    let proxy = Proxy::shared_server();
+    let a = fleet.device_through(&proxy, "a", "");
+    a.sql("insert into note values ('n1', 'one'), ('n2', 'two'), ('n3', 'three')");
+    a.tw(&["now"]).ok();
+    // A migration that builds the table anew takes the triggers with it.
+    a.sql(
+        "create table fresh (id text primary key, body text); insert into fresh select * from note;
+         drop table note; alter table fresh rename to note; insert into note values ('n4', 'bare')",
+    );
+    // Slow enough for an edit between the page that shows n1 and the one that ends the comparison.
+    proxy.set(Mode::Delay(Duration::from_millis(300)));
+    let now = a.spawn(&["now"]);
+    let server = fleet.schema.client();
+    let next_page = format!(
+        "select count(*) from pg_stat_activity where pid <> pg_backend_pid() \
+         and query like '%\"{}\".\"note\" m where (m.\"id\") > (%'",
+        fleet.schema.name()
+    );
+    eventually(PATIENCE, "the next page is asked for", || {
+        server.one(&next_page) != "0"
+    });
+    a.sql("delete from note where id = 'n1'");
+    proxy.set(Mode::Pass);
+    now.wait(PATIENCE).ok();
+    a.tw(&["now"]).ok();
+    let held = fleet.server("select id from note order by id");
+    assert_eq!(held, [["n2"], ["n3"], ["n4"]]);
 }
