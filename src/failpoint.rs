@@ -21,6 +21,7 @@ pub const NAMES: &[&str] = &[
     "cursor_after_store",
     "fetch_received",
     "fetch_applied",
+    "heal_page",
     "detach_written",
     "detach_before_commit",
     "detach_after_commit",

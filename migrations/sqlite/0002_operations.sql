@@ -44,3 +44,5 @@ alter table tidewater_conflict add column k;
 alter table tidewater_conflict add column ki integer;
 -- 1: this delete takes a row back that became LOCAL_ONLY; what conflicts keep of it goes too.
 alter table tidewater_outbox add column erase integer not null default 0;
+-- Parked entries by their change key: a schema change may park those of a whole table (sqlite/brake.rs).
+create index tidewater_outbox_failed on tidewater_outbox (change_key) where status = 'failed';

@@ -135,7 +135,7 @@ pub(crate) enum Command {
     },
     /// Try failed items again now
     Retry {
-        /// Change keys, or beginnings of them; without any, all that failed
+        /// Change keys, beginnings of them, or a code (SYNC-015); without any, all that failed
         key: Vec<String>,
         /// Ignore the backoff clock
         #[arg(long)]
@@ -143,7 +143,7 @@ pub(crate) enum Command {
     },
     /// Give up failed items; they are kept under conflicts
     Discard {
-        /// Change keys, or beginnings of them
+        /// Change keys, beginnings of them, or a code (SYNC-015)
         #[arg(required = true)]
         key: Vec<String>,
         /// Yes, give them up
@@ -324,9 +324,13 @@ impl Cli {
             Command::Discard { key, yes: false } => Err(Error::new(
                 Code::Configuration,
                 format!(
-                    "`discard` gives up {} queued {} for good, and nothing was given up yet",
-                    key.len(),
-                    if key.len() == 1 { "change" } else { "changes" }
+                    "`discard` gives up {} for good, and nothing was given up yet",
+                    match key.len() {
+                        _ if key.iter().any(|k| Code::parse(k).is_some()) =>
+                            "all that failed so".to_owned(),
+                        1 => "1 queued change".to_owned(),
+                        n => format!("{n} queued changes"),
+                    }
                 ),
                 "repeat the command with --yes; what is given up stays under `tidewater conflicts`",
             )),

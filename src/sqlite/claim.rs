@@ -5,6 +5,7 @@
 //! is decided by whether the row is there now, never by the log.
 
 use super::app_row;
+use super::brake;
 use super::fault::OrFault;
 use super::journal::{self, Detail, Kind, Place};
 use super::local::{Local, check_schema, load_tables, stopped};
@@ -13,8 +14,8 @@ use super::private::{self, Leaves};
 use super::state;
 use super::status_view;
 use super::value;
-use crate::error::Result;
-use crate::model::{ChangeKey, Key, Table, Token};
+use crate::error::{Code, Result};
+use crate::model::{ChangeKey, Key, Op, Table, Token};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -35,6 +36,8 @@ struct Fold {
     key: Key,
     first_op: String,
     at: i64,
+    /// Whether a delete of it waits for the user's word; the last operation says so.
+    held: bool,
 }
 
 /// Bounds of a claim.
@@ -113,11 +116,12 @@ fn read_log(
     let mut folds: Vec<Fold> = Vec::new();
     let mut places: HashMap<(String, String), usize> = HashMap::new();
     let mut s = tx
-        .prepare_cached(
+        .prepare_cached(&format!(
             // What was logged of a table that is not there stays: a rebuild may be half done.
             "select * from tidewater_log where tbl in (select name from tidewater_table) \
-             order by id limit ?1",
-        )
+             and not {} order by id limit ?1",
+            brake::UNCOUNTED
+        ))
         .or_fault(WHAT)?;
     let first_key = s.column_index("k1").or_fault(WHAT)?;
     let mut rows = s
@@ -132,17 +136,24 @@ fn read_log(
         };
         let key = value::key(r, first_key, table.key.len()).or_fault(WHAT)?;
         let at: i64 = r.get::<_, Option<i64>>("at").or_fault(WHAT)?.unwrap_or(0);
+        let op: String = r.get("op").or_fault(WHAT)?;
+        let held = op == brake::HELD;
         let place = (name, key.encode());
         match places.get(&place) {
             // What a comparison logged has no time; an edit beside it keeps its own.
-            Some(i) if at > 0 => folds[*i].at = at,
-            Some(_) => {}
+            Some(i) => {
+                folds[*i].held = held;
+                if at > 0 {
+                    folds[*i].at = at;
+                }
+            }
             None => {
                 folds.push(Fold {
                     table: place.0.clone(),
                     key,
-                    first_op: r.get("op").or_fault(WHAT)?,
+                    first_op: op,
                     at,
+                    held,
                 });
                 places.insert(place, folds.len() - 1);
             }
@@ -196,7 +207,9 @@ fn enter(
     };
     let change = ChangeKey::new(edited, ulid::Ulid::generate().random());
     let too_large = bytes > limits.row_bytes_max;
-    let status = if too_large { "failed" } else { "pending" };
+    let held = fold.held && op == Op::Delete && !erase;
+    let parked = too_large || held;
+    let status = if parked { "failed" } else { "pending" };
     let (code, message, remedy) = if too_large {
         (
             Some("SYNC-005"),
@@ -206,11 +219,14 @@ fn enter(
             )),
             Some("shrink the row, or raise [upload] row_bytes_max and run `tidewater retry`"),
         )
+    } else if held {
+        let code = Code::MassDelete.as_str();
+        (Some(code), Some(brake::WHY.to_owned()), Some(brake::REMEDY))
     } else {
         (None, None, None)
     };
     let place = Place::Row(&table.name, &pk);
-    if too_large {
+    if parked {
         let detail = Detail {
             code: code.map(str::to_owned),
             message: message.clone(),
@@ -264,7 +280,7 @@ fn enter(
     let known = match fold.first_op.as_str() {
         _ if unknown => false,
         _ if erase => true,
-        "U" | "D" => true,
+        "U" | "D" | brake::HELD => true,
         "R" => false,
         _ => is_known(tx, &table.name, &pk)?,
     };

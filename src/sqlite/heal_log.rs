@@ -25,6 +25,11 @@ pub fn append_new(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
     append_as(tx, table, key, 'B')
 }
 
+/// Logs a key whose row went while capture was bare; its claim parks it unless it is released before.
+pub fn append_held(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
+    append_as(tx, table, key, 'H')
+}
+
 fn append_as(tx: &Connection, table: &Table, key: &Key, op: char) -> Result<()> {
     let columns: Vec<String> = (1..=key.0.len()).map(|i| format!("k{i}")).collect();
     let marks: Vec<String> = (2..=key.0.len() + 1).map(|i| format!("?{i}")).collect();

@@ -7,6 +7,7 @@ use super::app_row;
 use super::apply::{Applied, Slicing};
 use super::aside;
 use super::barred::Barred;
+use super::brake;
 use super::fault::{OrFault, fault};
 use super::inbox;
 use super::local::{Known, check_schema, load_tables, schema_moved};
@@ -403,9 +404,11 @@ fn logged_keys(
     tables: &HashMap<String, Known>,
 ) -> Result<Option<HashSet<(String, String)>>> {
     let mut s = tx
-        .prepare_cached(
-            "select * from tidewater_log where tbl in (select name from tidewater_table) limit ?1",
-        )
+        .prepare_cached(&format!(
+            "select * from tidewater_log where tbl in (select name from tidewater_table) \
+             and not {} limit ?1",
+            brake::UNCOUNTED
+        ))
         .or_fault(WHAT)?;
     let first_key = s.column_index("k1").or_fault(WHAT)?;
     let mut rows = s

@@ -8,6 +8,7 @@ pub mod app_row;
 pub mod apply;
 mod aside;
 mod barred;
+pub mod brake;
 pub mod build;
 pub mod capture;
 pub mod claim;

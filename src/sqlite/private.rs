@@ -190,7 +190,7 @@ fn was_sent(tx: &Connection, table: &str, pk: &str, first_op: &str) -> Result<bo
         .and_then(|mut s| s.query_row([table, pk], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))))
         .or_fault(WHAT)?;
     // An entry that only ever waited says that the row was new here, whatever is logged of it since.
-    Ok(sent || arrived || (!waits && matches!(first_op, "U" | "D" | "R")))
+    Ok(sent || arrived || (!waits && matches!(first_op, "U" | "D" | "R" | "H")))
 }
 
 /// Takes a change that was never sent out of the queue; the row itself stays as it is.

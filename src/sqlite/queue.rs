@@ -12,6 +12,7 @@ use super::status_view;
 use crate::error::Result;
 use crate::model::ChangeKey;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashSet;
 
 const WHAT: &str = "working the outbox";
 
@@ -147,6 +148,7 @@ fn select_failed(tx: &Connection, keys: &[String], waiting_too: bool) -> Result<
             Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?))
         })
         .or_fault(WHAT)?;
+    let keys: HashSet<&String> = keys.iter().collect();
     let mut out = Vec::new();
     for row in rows {
         let (id, key) = row.or_fault(WHAT)?;

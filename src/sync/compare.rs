@@ -6,13 +6,15 @@
 //! order are looked up there. No order is shared, so none can differ.
 
 use super::device::Device;
-use crate::error::Result;
+use super::tell;
+use crate::error::{Code, Result};
+use crate::failpoint;
 use crate::model::{Key, Row, Token, Value};
 use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Connection, Local, count, set_heal, stopped};
-use crate::sqlite::{app_row, heal_log, inbox, notes, private, queue, state};
+use crate::sqlite::{app_row, brake, heal_log, inbox, notes, private, queue, state};
 use std::collections::BTreeSet;
 
 const WHAT: &str = "comparing a table";
@@ -261,8 +263,10 @@ pub async fn catch_up<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<
 /// concurrent it applies whatever its time, and where it was, a row that only looks older must not win.
 pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> {
     let table = t.table.clone();
-    let mut found = 0_u64;
+    let (mut found, mut gone, mut rows) = (0_u64, 0_u64, 0_u64);
+    brake::forget_uncounted(device.local.conn(), &table.name)?;
     walk(device, t, |local, pairs| {
+        rows += pairs.iter().filter(|p| p.there.is_some()).count() as u64;
         let tx = local.begin()?;
         for p in pairs.iter().filter(|p| p.private) {
             // The other side has heard nothing of it, or it would have listed it.
@@ -272,16 +276,35 @@ pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> 
         }
         for p in pairs.iter().filter(|p| !p.agrees()) {
             let noted = notes::find(&tx, &table.name, &p.key.encode())?.is_some();
-            if p.here.is_none() && (!p.seen || noted) {
+            if p.here.is_some() {
+                heal_log::append(&tx, &table, &p.key)?;
+            } else if !p.seen || noted {
                 continue;
+            } else {
+                gone += 1;
+                if brake::is_held(&tx, &table.name, &p.key.encode())? {
+                    continue;
+                }
+                heal_log::append_held(&tx, &table, &p.key)?;
             }
-            heal_log::append(&tx, &table, &p.key)?;
             found += 1;
         }
-        tx.commit().or_fault(WHAT)
+        tx.commit().or_fault(WHAT)?;
+        failpoint::hit("heal_page");
+        Ok(())
     })
     .await?;
-    set_heal(device.local.conn(), &t.table.name, false)?;
+    let held = brake::holds(gone, rows);
+    let tx = device.local.begin()?;
+    if !held {
+        brake::release(&tx, &table.name)?;
+    }
+    set_heal(&tx, &table.name, false)?;
+    tx.commit().or_fault(WHAT)?;
+    if held {
+        device.monitor.error(Code::MassDelete.as_str());
+        tell::held(&table.name, gone);
+    }
     tracing::warn!(
         code = "SYNC-009",
         table = t.table.name,

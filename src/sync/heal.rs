@@ -4,6 +4,7 @@
 //! then until the table was compared with the remote, all its keys count as dirty.
 
 use super::device::now_ms;
+use super::tell;
 use crate::config::{Config, TableConfig};
 use crate::error::Result;
 use crate::sqlite::capture;
@@ -13,7 +14,7 @@ use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::{
     Local, Tx, load_tables, schema_is_known, schema_version, set_heal, store_tables,
 };
-use crate::sqlite::{private, state, status_view};
+use crate::sqlite::{brake, private, state, status_view};
 
 /// What to track, from the configuration; `tables` replaces the configured globs where it is not empty.
 pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
@@ -70,6 +71,14 @@ pub fn install(
                 );
             }
             Some(_) => {}
+        }
+    }
+    if brake::schema_changed(tx)? || !installed.changed.is_empty() {
+        for t in &found.tables {
+            let held = brake::hold_logged(tx, t)?;
+            if held > 0 {
+                tell::held(&t.name, held);
+            }
         }
     }
     let bare: Vec<String> = installed

@@ -22,6 +22,7 @@ use crate::sqlite::inspect::{self, Which};
 use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::Local;
 use crate::sqlite::{conflicts as conflict_table, introspect, queue as outbox, state};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -209,7 +210,8 @@ pub(super) fn result_of(item: QueueItem) -> ItemResult {
     }
 }
 
-/// The items that were named by their keys or beginnings of them; without any, all that failed, and
+/// The items that were named by their keys or beginnings of them, or by the code that they failed with;
+/// without any, all that failed, and
 /// with `waiting_too` those that wait for a later attempt.
 fn chosen(local: &Local, keys: &[String], waiting_too: bool) -> Result<Vec<QueueItem>> {
     let conn = local.conn();
@@ -223,6 +225,12 @@ fn chosen(local: &Local, keys: &[String], waiting_too: bool) -> Result<Vec<Queue
     }
     let mut items: Vec<QueueItem> = Vec::new();
     for key in keys {
+        if let Some(code) = Code::parse(&key.to_ascii_uppercase()) {
+            let failed = inspect::queue(conn, Which::Errors, usize::MAX, Time::now())?.items;
+            let with = |i: &QueueItem| i.error.as_ref().is_some_and(|e| e.code == code.as_str());
+            items.extend(failed.into_iter().filter(with));
+            continue;
+        }
         let key = inspect::change_key(conn, key)?;
         if items.iter().all(|i| i.key.as_ref() != Some(&key)) {
             items.extend(inspect::queue_item(conn, &key)?);
@@ -260,6 +268,7 @@ pub async fn discard(config: &Config, keys: &[String]) -> Result<ResultsReport> 
     let items = chosen(&local, keys, false)?;
     let mut report = results(&local, &items)?;
     let done = outbox::discard(&mut local, &keys_of(&items), now_ms())?;
+    let done: HashSet<String> = done.into_iter().collect();
     for r in &mut report.results {
         if done.contains(&r.key) {
             r.outcome = "discarded".into();

@@ -9,6 +9,7 @@ use crate::metrics::{BatchSeen, Direction};
 use crate::model::{ChangeKey, Side, Value};
 use crate::remote::{Batch, ConflictRecord, FeedRow, Outcome, Remote};
 use crate::report::Time;
+use crate::sqlite::brake;
 use crate::sqlite::outbox::Acknowledged;
 use crate::sqlite::state;
 use std::collections::BTreeMap;
@@ -79,6 +80,17 @@ fn parked<R: Remote>(device: &Device<R>, done: &Acknowledged) {
             "changes were refused and are parked; see `tidewater queue --errors`"
         );
     }
+}
+
+/// Deletes that came with a schema change wait for the user's word.
+pub fn held(table: &str, deletes: u64) {
+    tracing::warn!(
+        code = Code::MassDelete.as_str(),
+        table,
+        deletes,
+        remedy = brake::REMEDY,
+        "a schema change took more than a fifth of the rows away; the deletes are held back"
+    );
 }
 
 /// A change was not done in time and was put off, or parked.

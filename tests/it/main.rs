@@ -5,6 +5,7 @@ mod adopted;
 mod after_init;
 mod app_triggers;
 mod both_sides;
+mod brake;
 mod chinook;
 mod circuit;
 mod clone_from;

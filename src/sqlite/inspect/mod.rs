@@ -20,6 +20,7 @@ pub use privacy::table_privacy;
 pub use queue::{Which, inbox, item_of_row, queue, queue_item};
 pub use row::{parse_key, row_status};
 
+use super::brake;
 use super::fault::OrFault;
 use crate::error::{Code, Error, Result};
 use crate::model::{Column, Key, Privacy, Value};
@@ -129,6 +130,7 @@ pub fn problems(conn: &Connection) -> Result<Vec<Problem>> {
     let mut problems: Vec<Problem> = state(conn, "problems")?
         .and_then(|text| serde_json::from_str(&text).ok())
         .unwrap_or_default();
+    problems.extend(brake::problems(conn)?);
     problems.truncate(PROBLEMS_MAX);
     Ok(problems)
 }

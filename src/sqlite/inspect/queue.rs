@@ -4,6 +4,7 @@ use super::{Spec, count, key_values, limit_of, log_keys, time};
 use crate::error::{Code, Result};
 use crate::model::{Key, Value};
 use crate::report::{InboxItem, InboxReport, ItemError, QueueItem, QueueReport, Time};
+use crate::sqlite::brake;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::value;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -210,7 +211,7 @@ fn log_item(row: &Row<'_>, width: usize) -> rusqlite::Result<QueueItem> {
         key: None,
         table: row.get(1)?,
         pk: value::values(row, 4, width)?,
-        op: if op.as_str().is_ok_and(|op| op == "D") {
+        op: if op.as_str().is_ok_and(|op| op == "D" || op == brake::HELD) {
             "delete"
         } else {
             "upsert"
