@@ -280,10 +280,11 @@ pub fn a_change_that_commits_while_a_round_of_pages_is_under_way_arrives() {
     fleet
         .schema
         .exec("insert into items select 'k' || i, 'x', i from generate_series(1, 5) i");
-    // Dies with the first page stored: the round's target was frozen before the late commit.
+    // Dies with the first slice of the first page stored: the round's target was frozen before the late
+    // commit. On a busy machine a slice may hold one row of the page's two.
     crate::support::fleet::crash(&device, "apply_after_commit", &["now", "--pull"]);
-    let halfway = device.rows("select count(*) from items");
-    assert_eq!(halfway, [["2"]]);
+    let halfway = device.rows("select count(*) from items")[0][0].clone();
+    assert!(halfway == "1" || halfway == "2", "{halfway}");
     late.exec("commit");
     device.json(&["now", "--pull"]);
     fleet.expect_equal(&[&device], ALL);
