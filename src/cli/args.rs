@@ -75,7 +75,12 @@ pub(crate) enum Command {
     /// Start to replicate a SQLite file; safe to run again
     Init {
         /// Globs of tables to track, comma-separated
-        #[arg(long, value_delimiter = ',', value_name = "GLOBS")]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_name = "GLOBS",
+            value_parser = clap::builder::NonEmptyStringValueParser::new()
+        )]
         tables: Vec<String>,
         /// Print every SQL statement for both databases and change nothing
         #[arg(long)]

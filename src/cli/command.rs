@@ -193,7 +193,9 @@ fn wait(command: Command, global: &Global, config: &Config, output: &Output) -> 
         Command::Discard { key, .. } => foreground(async {
             let report = ops::discard(config, &key).await?;
             output.answer(&report, render::results);
-            Ok(results_code(&report))
+            // What has not failed is never given up: then not all was done that was asked for.
+            let all = report.results.iter().all(|r| r.outcome == "discarded");
+            Ok(if all { 0 } else { FOUND })
         }),
         Command::Doctor => foreground(async {
             let report = ops::doctor(config, &*bar).await?;

@@ -67,9 +67,14 @@ pub(super) fn man(output: &Output) -> Result<()> {
     Ok(())
 }
 
+/// A text for people as the one document that `--json` promises.
+pub(super) fn print_json(text: &str) {
+    super::output::document(&Text { text });
+}
+
 fn print(text: &str, output: &Output) {
     if output.json() {
-        super::output::document(&Text { text });
+        print_json(text);
     } else {
         stdout(text);
     }

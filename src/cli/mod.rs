@@ -58,7 +58,12 @@ fn dispatch(cli: Cli, output: &Output) -> Result<u8, Error> {
 /// What clap has to say: help and version on stdout, all else as a usage error.
 fn usage(e: &clap::Error, json: bool) -> u8 {
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        output::stdout(&e.render().to_string());
+        let text = e.render().to_string();
+        if json {
+            manual::print_json(&text);
+        } else {
+            output::stdout(&text);
+        }
         return 0;
     }
     let text = secret::mask(&e.render().to_string());

@@ -36,7 +36,7 @@ pub struct QueueItem {
     pub next_attempt_at: Option<Time>,
     /// The size of its content.
     pub bytes: u64,
-    /// When it was queued; null where that was not recorded (rows that stood there at `init`).
+    /// When it was queued: for rows that stood there before their table was tracked, when that began.
     pub created_at: Option<Time>,
     /// What the last attempt ended with.
     pub error: Option<ItemError>,

@@ -38,7 +38,7 @@ pub async fn adopt(
     let started = Instant::now();
     let mut local = Local::open(config.path()?)?;
     local.require_known()?;
-    let chosen = init::choice(opts, &local)?;
+    let chosen = init::choice(config, opts, &local)?;
     let found = introspect::tables(local.conn(), &heal::settings(config, &chosen))?;
     // Before the network is asked; what counts is the second look, under the write lock.
     require_empty(local.conn(), &found)?;
@@ -63,7 +63,7 @@ pub async fn adopt(
     progress.end();
     let found = found?;
     if config.source.is_none() {
-        init::write_config(config, Path::new(FILE_NAME))?;
+        init::write_config(config, &opts.tables, Path::new(FILE_NAME))?;
     }
     let mut device = Device::new(local, remote, config.clone())?;
     let filled = fill(&mut device, progress).await;

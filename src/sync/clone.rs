@@ -89,7 +89,7 @@ pub async fn clone(
         )
     })?;
     if !existing {
-        init::write_config(&config, &config_file)?;
+        init::write_config(&config, &[], &config_file)?;
     }
     Ok(InitReport {
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(0),

@@ -16,6 +16,9 @@ use crate::sqlite::local::{
 };
 use crate::sqlite::{brake, private, state, status_view};
 
+const CHOSEN: &str = "chosen_tables";
+const CHOSEN_OVER: &str = "chosen_over";
+
 /// What to track, from the configuration; `tables` replaces the configured globs where it is not empty.
 pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
     TrackSettings {
@@ -57,7 +60,9 @@ pub fn install(
     for t in &found.tables {
         match known.iter().find(|k| k.table.name == t.name) {
             None => {
-                capture::snapshot_rows(tx, t)?;
+                if capture::snapshot_rows(tx, t)? > 0 {
+                    state::set_number(tx, "listed_at", now_ms())?;
+                }
             }
             // What the settings now keep here was perhaps sent under the former ones.
             Some(k)
@@ -112,10 +117,32 @@ pub fn install(
 
 /// The settings of the configuration, with the choice of an earlier `init --tables`.
 pub fn current(local: &Local, config: &Config) -> Result<TrackSettings> {
-    let chosen: Vec<String> = state::get(local.conn(), "chosen_tables")?
+    Ok(settings(config, &stored_choice(local, config)?))
+}
+
+/// The choice of an earlier `init --tables`. It stands over the configuration that it was made over: who
+/// writes other globs there or into the environment since then means them.
+pub fn stored_choice(local: &Local, config: &Config) -> Result<Vec<String>> {
+    if !local.is_initialised()? {
+        return Ok(Vec::new());
+    }
+    let over = state::get(local.conn(), CHOSEN_OVER)?;
+    if over.is_some_and(|over| over != globs(&config.local.tables)) {
+        return Ok(Vec::new());
+    }
+    Ok(state::get(local.conn(), CHOSEN)?
         .and_then(|t| serde_json::from_str(&t).ok())
-        .unwrap_or_default();
-    Ok(settings(config, &chosen))
+        .unwrap_or_default())
+}
+
+/// Keeps the choice of an `init --tables`.
+pub fn store_choice(tx: &Tx<'_>, config: &Config, tables: &[String]) -> Result<()> {
+    state::set(tx, CHOSEN, &globs(tables))?;
+    state::set(tx, CHOSEN_OVER, &globs(&config.local.tables))
+}
+
+fn globs(list: &[String]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
 }
 
 /// Whether capture was installed for this schema and for these settings: what became private in the

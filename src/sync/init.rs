@@ -52,7 +52,7 @@ pub async fn prepare(
     let found = install(config, opts, &mut local)?;
     progress.end();
     if write && config.source.is_none() {
-        write_config(config, Path::new(crate::config::FILE_NAME))?;
+        write_config(config, &opts.tables, Path::new(crate::config::FILE_NAME))?;
     }
     let report = report(&local, &found, started)?;
     if let Err(e) = contact(config, local, progress).await {
@@ -83,16 +83,16 @@ pub fn install_where(
     local: &mut Local,
     may: impl FnOnce(&Tx<'_>, &Introspection) -> Result<()>,
 ) -> Result<Introspection> {
-    let chosen = choice(opts, local)?;
+    let chosen = choice(config, opts, local)?;
     let settings = heal::settings(config, &chosen);
     let tx = local.begin()?;
     let found = introspect::tables(&tx, &settings)?;
+    some_are_meant(opts, &found)?;
     Local::migrate(&tx)?;
     may(&tx, &found)?;
     name_device(&tx, &config.device.name)?;
-    if !chosen.is_empty() {
-        let json = serde_json::to_string(&chosen).unwrap_or_default();
-        state::set(&tx, "chosen_tables", &json)?;
+    if !opts.tables.is_empty() {
+        heal::store_choice(&tx, config, &opts.tables)?;
     }
     let bare = heal::install(&tx, &found, &settings)?;
     tx.commit().or_fault("installing capture")?;
@@ -105,17 +105,29 @@ pub fn install_where(
     Ok(found)
 }
 
+/// Refuses globs that mean none of the tables there are: a slip of the fingers must not end the
+/// replication of all that was tracked.
+fn some_are_meant(opts: &InitOptions, found: &Introspection) -> Result<()> {
+    if opts.tables.is_empty() || !found.tables.is_empty() || skipped(found).is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Configuration,
+        format!(
+            "no table that can be tracked matches --tables {}",
+            opts.tables.join(",")
+        ),
+        "correct the names or globs, or leave --tables out to track what can be tracked",
+    ))
+}
+
 /// The tables that were asked for, now or by an earlier `init --tables`.
-pub fn choice(opts: &InitOptions, local: &Local) -> Result<Vec<String>> {
-    if !opts.tables.is_empty() {
-        return Ok(opts.tables.clone());
+pub fn choice(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<String>> {
+    if opts.tables.is_empty() {
+        heal::stored_choice(local, config)
+    } else {
+        Ok(opts.tables.clone())
     }
-    if !local.is_initialised()? {
-        return Ok(Vec::new());
-    }
-    Ok(state::get(local.conn(), "chosen_tables")?
-        .and_then(|t| serde_json::from_str(&t).ok())
-        .unwrap_or_default())
 }
 
 /// Gives the device its id once, and its present name.
@@ -135,7 +147,11 @@ pub fn dry_run(
     standing: Option<&Standing>,
 ) -> Result<Vec<(String, String)>> {
     local.require_known()?;
-    let found = introspect::tables(local.conn(), &heal::settings(config, &opts.tables))?;
+    let found = introspect::tables(
+        local.conn(),
+        &heal::settings(config, &choice(config, opts, local)?),
+    )?;
+    some_are_meant(opts, &found)?;
     let mut out: Vec<(String, String)> = Vec::new();
     if !local.is_initialised()? {
         out.extend(
@@ -154,13 +170,18 @@ pub fn dry_run(
 }
 
 /// Writes what was set by flags and environment into a new configuration; one that exists is left alone.
-pub fn write_config(config: &Config, file: &Path) -> Result<()> {
+/// `tables` replaces the configured globs where it is not empty.
+pub fn write_config(config: &Config, tables: &[String], file: &Path) -> Result<()> {
     if file.exists() {
         return Ok(());
     }
     let text = Template {
         path: template::path_from(file, config.path()?),
-        tables: config.local.tables.clone(),
+        tables: if tables.is_empty() {
+            config.local.tables.clone()
+        } else {
+            tables.to_vec()
+        },
         exclude: config.local.exclude.clone(),
         device: Some(config.device.name.clone()),
         url: None,

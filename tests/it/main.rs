@@ -13,6 +13,7 @@ mod collected;
 mod columns;
 mod conflicts;
 mod connections;
+mod contract;
 mod converge;
 mod crash;
 mod demo;

@@ -155,6 +155,14 @@ fn time_of(conn: &Connection, name: &str) -> Result<Option<Time>> {
     Ok(text.and_then(|t| t.parse().ok()).map(Time::from_ms))
 }
 
+/// When rows that stood in a table before its capture were last listed: how long they wait at least.
+fn listed_at(conn: &Connection) -> Result<Option<Time>> {
+    Ok(match time_of(conn, "listed_at")? {
+        None => time_of(conn, "initialised_at")?,
+        listed => listed,
+    })
+}
+
 fn upload(conn: &Connection, now: Time, unclaimed: u64) -> Result<Upload> {
     let mut up = Upload {
         synced_total: state(conn, "synced_total")?
@@ -183,15 +191,17 @@ fn upload(conn: &Connection, now: Time, unclaimed: u64) -> Result<Upload> {
             |r| count(r, 0),
         )
         .or_fault(what)?;
-    // A time of zero was not recorded: the row stood there before capture.
+    // A time of zero was not recorded: the row stood there before capture, and waits since then.
     let oldest: Option<i64> = conn
         .query_row(
             "select min(at) from (
                select min(case when edited_at > 0 then edited_at else created_at end) as at
                  from tidewater_outbox where status in ('pending', 'uploading')
                union all
-               select min(at) from tidewater_log where typeof(at) = 'integer' and at > 0)",
-            [],
+               select min(at) from tidewater_log where typeof(at) = 'integer' and at > 0
+               union all
+               select ?1 where exists (select 1 from tidewater_log where at = 0))",
+            [listed_at(conn)?.map(Time::ms)],
             |r| r.get(0),
         )
         .or_fault(what)?;

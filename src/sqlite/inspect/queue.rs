@@ -1,6 +1,6 @@
 //! The outbox and the inbox as lists.
 
-use super::{Spec, count, key_values, limit_of, log_keys, time};
+use super::{Spec, count, key_values, limit_of, listed_at, log_keys, time};
 use crate::error::{Code, Result};
 use crate::model::{Key, Value};
 use crate::report::{InboxItem, InboxReport, ItemError, QueueItem, QueueReport, Time};
@@ -179,10 +179,12 @@ fn unclaimed(conn: &Connection, limit: usize, items: &mut Vec<QueueItem>) -> Res
             limit_of(limit)
         ))
         .or_fault(what)?;
+    let listed_at = listed_at(conn)?;
     let mut rows = statement.query([]).or_fault(what)?;
     let mut widths = HashMap::new();
     while let Some(row) = rows.next().or_fault(what)? {
         let mut item = log_item(row, n).or_fault(what)?;
+        item.created_at = item.created_at.or(listed_at);
         let width = match widths.get(&item.table) {
             Some(width) => *width,
             None => {

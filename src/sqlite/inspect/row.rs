@@ -13,9 +13,16 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 const WHAT: &str = "reading the status of a row";
 
 /// A key from its words on the command line, by the affinity of the key's columns: what SQLite would
-/// make of the same words. A blob is written `x'6162'`.
+/// make of the same words. A blob is written `x'6162'` or, as in the documents, `{"hex":"6162"}`; a key of
+/// several columns may be one word, the JSON array of the documents and of `tidewater_status`.
 pub fn parse_key(conn: &Connection, table: &str, words: &[String]) -> Result<Key> {
     let spec = tracked(conn, table)?;
+    if let ([word], true) = (words, spec.key.len() > 1)
+        && let Ok(values) = serde_json::from_str::<Vec<Value>>(word)
+        && values.len() == spec.key.len()
+    {
+        return Ok(Key(values));
+    }
     if words.len() != spec.key.len() {
         return Err(Error::new(
             Code::Configuration,
@@ -205,7 +212,9 @@ fn parse_value(declared: &str, word: &str) -> Value {
         .strip_prefix("x'")
         .or_else(|| word.strip_prefix("X'"))
         .and_then(|rest| rest.strip_suffix('\''))
-        .and_then(|digits| serde_json::from_value(serde_json::json!({ "hex": digits })).ok());
+        .and_then(|digits| serde_json::from_value(serde_json::json!({ "hex": digits })).ok())
+        .or_else(|| serde_json::from_str(word).ok())
+        .filter(|value| matches!(value, Value::Blob(_)));
     if let Some(blob) = blob {
         return blob;
     }
