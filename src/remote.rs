@@ -11,7 +11,8 @@
 
 use crate::error::Result;
 use crate::model::{
-    ChangeKey, Key, Kind, Op, Policy, Position, Row, Side, Snapshot, Table, Token, Wire,
+    ChangeKey, Form, Key, Kind, Limit, Op, Policy, Position, Row, Side, Snapshot, Table, Token,
+    Wire,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,12 @@ pub struct Mirror {
     pub epoch: i64,
     /// The replicated columns that exist on both sides, with their wire form.
     pub wires: BTreeMap<String, Wire>,
+    /// The forms in which the workspace's apps write the values of typed columns, as far as learned.
+    #[serde(default)]
+    pub forms: BTreeMap<String, Form>,
+    /// What columns keep less of than their types could.
+    #[serde(default)]
+    pub limits: BTreeMap<String, Limit>,
     /// Whether the mirror has foreign keys (only adopted tables do).
     pub has_foreign_keys: bool,
 }
@@ -43,6 +50,19 @@ pub struct Tracked {
     pub table: Table,
     /// The remote side.
     pub mirror: Mirror,
+}
+
+impl Tracked {
+    /// Whether two versions of a row differ, but only in how the values of typed columns are written.
+    pub fn means_same(&self, a: &Row, b: &Row) -> bool {
+        a.0.iter()
+            .all(|(c, v)| match (b.get(c), self.mirror.wires.get(c)) {
+                (None, _) => true,
+                (Some(o), _) if o == v => true,
+                (Some(o), Some(Wire::Typed(t))) => t.means_same(v, o),
+                _ => false,
+            })
+    }
 }
 
 /// What ties a cursor to one server in one state; any change of it is SYNC-007.
@@ -462,6 +482,14 @@ pub trait Remote: Send + Sync + 'static {
 
     /// Ends the login of a device that has one of its own.
     fn revoke(&self, id: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Offers the forms in which this device's app writes values of a table's typed columns; the first
+    /// to be offered stays. Returns those that hold.
+    fn offer_forms(
+        &self,
+        table: &Tracked,
+        forms: &BTreeMap<String, Form>,
+    ) -> impl Future<Output = Result<BTreeMap<String, Form>>> + Send;
 
     /// The tables of the workspace as their first device described them, and the app's `user_version`.
     fn describe(&self) -> impl Future<Output = Result<(Vec<Table>, i64)>> + Send;

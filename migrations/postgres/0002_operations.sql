@@ -64,3 +64,21 @@ alter table :"schema".tidewater_workspace
 
 create index if not exists tidewater_tombstones_age
   on :"schema".tidewater_tombstones (left(tidewater_change, 10), tidewater_xid);
+
+-- How the workspace's apps write the values of a column whose type knows one form only: the first form
+-- to be offered stays. And the values that their column's form does not give back, as they were written;
+-- one counts only while the column holds what was sent with it.
+create table if not exists :"schema".tidewater_forms (
+  table_id integer not null,
+  col text collate "C" not null,
+  form text not null,
+  primary key (table_id, col)
+);
+create table if not exists :"schema".tidewater_originals (
+  table_id integer not null,
+  pk text collate "C" not null,
+  col text collate "C" not null,
+  sent text not null,
+  original text not null,
+  primary key (table_id, pk, col)
+);

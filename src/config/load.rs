@@ -386,11 +386,11 @@ fn read_tables(r: &mut Reader) -> BTreeMap<String, TableConfig> {
 }
 
 fn read_table(section: &mut TableReader) -> TableConfig {
-    section.unsupported("types");
     TableConfig {
         privacy: section.choice("privacy", &PRIVACIES).unwrap_or_default(),
         privacy_column: section.name("privacy_column"),
         redact: section.names("redact").unwrap_or_default(),
+        types: section.types("types").unwrap_or_default(),
         policy: section.choice("policy", &POLICIES),
     }
 }

@@ -25,7 +25,7 @@ pub use listen::HostPort;
 pub use secret::Secret;
 
 use crate::error::{Error, Result};
-pub use crate::model::{Policy, Privacy};
+pub use crate::model::{PgType, Policy, Privacy};
 use fault::refusal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -237,6 +237,8 @@ pub struct TableConfig {
     pub privacy_column: Option<String>,
     /// The columns that never leave when the level is redacted.
     pub redact: Vec<String>,
+    /// The Postgres types of columns that differ from the default mapping.
+    pub types: BTreeMap<String, PgType>,
     /// This table's own policy.
     pub policy: Option<Policy>,
 }

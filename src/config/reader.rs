@@ -9,6 +9,7 @@ use super::secret::shown;
 use super::source::{Entry, Origin, Sources, TableSection, Value, variable};
 use super::suggest::nearest;
 use crate::error::Result;
+use crate::model::PgType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -227,12 +228,9 @@ impl TableReader {
         self.read(key, |value| text(value, NAME_BYTES_MAX))
     }
 
-    pub fn unsupported(&mut self, key: &'static str) {
-        self.asked.push(key);
-        if let Some(entry) = self.section.entries.remove(key) {
-            let key = format!("tables.{}.{key}", self.section.name);
-            self.faults.push(unsupported(&key, &entry.origin));
-        }
+    /// Columns with the words of their types.
+    pub fn types(&mut self, key: &'static str) -> Option<BTreeMap<String, PgType>> {
+        self.read(key, types)
     }
 
     pub fn refuse(&mut self, why: &str) {
@@ -263,14 +261,6 @@ fn bad(key: &str, entry: &Entry, allowed: &str) -> Fault {
         origin.clone(),
         format!("{key} = {value} ({origin}) is not allowed: it must be {allowed}"),
         format!("Correct {key} in {origin}."),
-    )
-}
-
-fn unsupported(key: &str, origin: &Origin) -> Fault {
-    Fault::at(
-        origin.clone(),
-        format!("{key} ({origin}) is not supported by this version yet"),
-        format!("Remove {key} from {origin}."),
     )
 }
 
@@ -324,6 +314,13 @@ fn show(value: &Value) -> String {
             "[{}]",
             items.iter().map(show).collect::<Vec<_>>().join(", ")
         ),
+        Value::Table(entries) => {
+            let shown: Vec<String> = entries
+                .iter()
+                .map(|(key, value)| format!("{key} = {}", show(value)))
+                .collect();
+            format!("{{ {} }}", shown.join(", "))
+        }
         Value::Other(what) => format!("({what})"),
     }
 }
@@ -405,6 +402,29 @@ fn list(value: &Value, bytes_max: usize) -> Read<Vec<String>> {
             .collect(),
         _ => Err("a list of texts, such as [\"a\", \"b\"]".to_owned()),
     }
+}
+
+fn types(value: &Value) -> Read<BTreeMap<String, PgType>> {
+    let allowed = || {
+        let words: Vec<&str> = PgType::words().collect();
+        format!(
+            "columns with their types, such as {{ done = \"boolean\" }}, each type one of: {}",
+            words.join(", ")
+        )
+    };
+    let Value::Table(entries) = value else {
+        return Err(allowed());
+    };
+    let mut types: BTreeMap<String, PgType> = BTreeMap::new();
+    for (column, word) in entries {
+        let word = match word {
+            Value::Text(word) => PgType::parse(word),
+            _ => None,
+        };
+        let twice = types.keys().any(|c| c.eq_ignore_ascii_case(column));
+        types.insert(column.clone(), word.filter(|_| !twice).ok_or_else(allowed)?);
+    }
+    Ok(types)
 }
 
 fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Read<T> {

@@ -26,6 +26,8 @@ pub(super) enum Value {
     Float(f64),
     Bool(bool),
     List(Vec<Value>),
+    /// A table within a section, such as `{ a = 1 }`.
+    Table(Vec<(String, Value)>),
     /// A flag's or a variable's text, whose type the key decides.
     Loose(String),
     /// Something no key takes; the word says what.
@@ -162,7 +164,7 @@ impl Sources {
                             .iter()
                             .map(|(key, value)| {
                                 let origin = origin(key.span());
-                                let value = plain(value.get_ref());
+                                let value = with_tables(value.get_ref());
                                 (key.get_ref().to_string(), Entry { value, origin })
                             })
                             .collect();
@@ -227,6 +229,19 @@ impl Sources {
 /// The name of the variable that sets a key.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
+}
+
+/// A value of a section that may hold tables.
+fn with_tables(value: &DeValue<'_>) -> Value {
+    let DeValue::Table(table) = value else {
+        return plain(value);
+    };
+    let entries = table.iter();
+    Value::Table(
+        entries
+            .map(|(key, value)| (key.get_ref().to_string(), plain(value.get_ref())))
+            .collect(),
+    )
 }
 
 fn plain(value: &DeValue<'_>) -> Value {

@@ -3,7 +3,8 @@
 //! A row's own level is read from the row as it is, and read so that a mistake keeps more here: a word
 //! that nobody knows counts as LOCAL_ONLY. It never fails.
 
-use super::table::{Affinity, Column, Table};
+use super::affinity::Affinity;
+use super::table::{Column, Table};
 use super::value::{Row, Value};
 use serde::{Deserialize, Serialize};
 

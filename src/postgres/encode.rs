@@ -4,7 +4,7 @@
 //! would have answered.
 
 use super::quote::{Param, Statement};
-use crate::model::{Key, Misfit, Value, Wire};
+use crate::model::{Key, Limit, Misfit, Typed, Value, Wire};
 use crate::remote::{Mirror, Refusal};
 use tokio_postgres::types::Type;
 
@@ -52,6 +52,20 @@ fn dynamic_text(v: &Value) -> String {
     }
 }
 
+/// The text of a value whose type knows one form of it only.
+fn typed_text(column: &str, t: Typed, v: &Value) -> Result<Option<String>, Refusal> {
+    match v {
+        Value::Null => return Ok(None),
+        Value::BadText(_) => return Err(misfit(column, "22021", NOT_UTF8)),
+        Value::Text(text) if text.contains('\0') => return Err(misfit(column, "22021", NUL)),
+        _ => {}
+    }
+    t.canonical(v).map(Some).map_err(|(sqlstate, what)| {
+        let what = format!("{what}, which its type {} could hold", t.pg_type());
+        misfit(column, sqlstate, &what)
+    })
+}
+
 /// A value in the form of its wire: the element of an array, or a single parameter.
 enum Cell {
     Int(Option<i64>),
@@ -60,17 +74,18 @@ enum Cell {
     Bytes(Option<Vec<u8>>),
 }
 
+const NOT_UTF8: &str = "the text is not valid UTF-8";
+const NUL: &str = "the text holds a NUL character";
 const NOT_THE_TYPE: &str = "the value does not fit the type of its column";
 
 fn cell(column: &str, wire: Wire, v: &Value) -> Result<Cell, Refusal> {
+    if let Wire::Typed(t) = wire {
+        return typed_text(column, t, v).map(Cell::Text);
+    }
     match wire.misfit(v) {
         None => {}
-        Some(Misfit::NotUtf8) => {
-            return Err(misfit(column, "22021", "the text is not valid UTF-8"));
-        }
-        Some(Misfit::Nul) => {
-            return Err(misfit(column, "22021", "the text holds a NUL character"));
-        }
+        Some(Misfit::NotUtf8) => return Err(misfit(column, "22021", NOT_UTF8)),
+        Some(Misfit::Nul) => return Err(misfit(column, "22021", NUL)),
         Some(Misfit::Class) => return Err(misfit(column, "22P02", NOT_THE_TYPE)),
     }
     Ok(match (wire, v) {
@@ -89,15 +104,17 @@ fn cell(column: &str, wire: Wire, v: &Value) -> Result<Cell, Refusal> {
         (Wire::Affine, Value::Real(r)) => Cell::Text(Some(affine_text(*r))),
         (Wire::Numeric, Value::Real(r)) => Cell::Text(Some(numeric_text(*r))),
         (Wire::Dynamic, v) => Cell::Text(Some(dynamic_text(v))),
-        (Wire::Int | Wire::Real | Wire::Text | Wire::Bytes | Wire::Numeric | Wire::Affine, _) => {
-            return Err(misfit(column, "22P02", NOT_THE_TYPE));
-        }
+        _ => return Err(misfit(column, "22P02", NOT_THE_TYPE)),
     })
 }
 
-/// Whether a value can travel in its column at all.
-pub fn check(column: &str, wire: Wire, v: &Value) -> Result<(), Refusal> {
-    cell(column, wire, v).map(|_| ())
+/// Whether a value can travel in its column at all, within the limit that the column has.
+pub fn check(column: &str, wire: Wire, limit: Option<Limit>, v: &Value) -> Result<(), Refusal> {
+    cell(column, wire, v)?;
+    match limit.and_then(|l| l.refuses(wire, v)) {
+        Some((sqlstate, what)) => Err(misfit(column, sqlstate, &what)),
+        None => Ok(()),
+    }
 }
 
 /// The cast from the array's element to the column, for types that the driver does not know natively.
@@ -106,6 +123,17 @@ pub fn cast(wire: Wire) -> &'static str {
         Wire::Int | Wire::Real | Wire::Text | Wire::Bytes | Wire::Affine => "",
         Wire::Numeric => "::numeric",
         Wire::Dynamic => "::jsonb",
+        Wire::Typed(t) => match t {
+            Typed::Boolean => "::boolean",
+            Typed::Date => "::date",
+            Typed::Time => "::time",
+            Typed::Timestamp => "::timestamp",
+            Typed::Timestamptz => "::timestamptz",
+            Typed::Uuid | Typed::UuidBytes => "::uuid",
+            Typed::Json => "::json",
+            Typed::Jsonb => "::jsonb",
+            Typed::Decimal => "::numeric",
+        },
     }
 }
 
@@ -142,7 +170,7 @@ pub fn bind_column<'a>(
                 .collect();
             format!("{}::bytea[]", s.bind(a, Type::BYTEA_ARRAY))
         }
-        Wire::Text | Wire::Affine | Wire::Numeric | Wire::Dynamic => {
+        Wire::Text | Wire::Affine | Wire::Numeric | Wire::Dynamic | Wire::Typed(_) => {
             let a: Vec<Option<String>> = cells
                 .into_iter()
                 .map(|c| if let Cell::Text(t) = c { t } else { None })

@@ -9,11 +9,12 @@
 
 use super::PgRemote;
 use super::conflict_record::conflict;
-use super::decode::{get, key, key_exprs, readable, row, select_expr, weight};
+use super::decode::{get, key, key_exprs, readable, row, weight};
 use super::head;
 use super::judge::{row_order, tombstone_order, visible, xid};
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
+use super::typed;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{Key, Position, Snapshot, TOMBSTONES, Token, Value};
 use crate::remote::{ConflictRecord, FeedRow, Head, Page, PageRequest, Refusal, Tracked, Version};
@@ -309,7 +310,8 @@ impl Window<'_> {
             picks.push(format!("{e} as k{i}"));
         }
         for (i, (c, w)) in columns.iter().enumerate() {
-            picks.push(format!("{} as c{i}", select_expr("m", &c.name, *w)));
+            let read = typed::select(self.schema, &mut s, "m", t, &c.name, *w);
+            picks.push(format!("{read} as c{i}"));
         }
         let order: Vec<String> = t
             .table

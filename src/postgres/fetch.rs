@@ -1,13 +1,14 @@
 //! Rows by key, and rows in key order: what notes and comparisons ask for.
 
 use super::PgRemote;
-use super::decode::{get, key, key_exprs, readable, row, select_expr, weight};
+use super::decode::{get, key, key_exprs, readable, row, weight};
 use super::encode::bind_one;
 use super::feed::misplaced;
 use super::head;
 use super::judge;
 use super::push_sql::{key_match, keys_as_u};
 use super::quote::{Statement, ident, qualified};
+use super::typed;
 use crate::error::Result;
 use crate::model::{Key, Token};
 use crate::remote::{Fetched, Head, Tracked, Version};
@@ -47,7 +48,8 @@ pub async fn fetch(
         .map(|(i, e)| format!("{e} as k{i}"))
         .collect();
     for (i, (c, w)) in columns.iter().enumerate() {
-        picks.push(format!("{} as c{i}", select_expr("m", &c.name, *w)));
+        let read = typed::select(schema, &mut rows, "m", t, &c.name, *w);
+        picks.push(format!("{read} as c{i}"));
     }
     let cap = rows.bind(i64::try_from(bytes).unwrap_or(i64::MAX), Type::INT8);
     // A row behind the cap comes without its content, so that it is told from one that is not there.
@@ -155,7 +157,8 @@ pub async fn list(
         .map(|(i, e)| format!("{e} as k{i}"))
         .collect();
     for (i, (c, w)) in columns.iter().enumerate() {
-        picks.push(format!("{} as c{i}", select_expr("m", &c.name, *w)));
+        let read = typed::select(&remote.schema, &mut s, "m", t, &c.name, *w);
+        picks.push(format!("{read} as c{i}"));
     }
     let names: Vec<String> = t
         .table

@@ -8,8 +8,9 @@ use super::mirror_sql;
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
 use super::shape::{Found, catalogue, fit};
+use super::typed;
 use crate::error::{Code, Error, Result};
-use crate::model::{Table, Wire};
+use crate::model::{Limit, Table};
 use crate::remote::{Hello, Mirror, MirrorState};
 use std::collections::BTreeMap;
 
@@ -22,7 +23,13 @@ fn fresh(table: &Table, id: i32) -> Mirror {
             .columns
             .iter()
             .filter(|c| !c.generated)
-            .map(|c| (c.name.clone(), Wire::default_for(&c.declared)))
+            .map(|c| (c.name.clone(), c.wire()))
+            .collect(),
+        forms: BTreeMap::new(),
+        limits: table
+            .columns
+            .iter()
+            .filter_map(|c| Some((c.name.clone(), Limit::of(c.pg_type?.catalogue(), -1)?)))
             .collect(),
         has_foreign_keys: false,
     }
@@ -57,6 +64,7 @@ pub async fn ensure(
     let names: Vec<String> = hello.tables.iter().map(|t| t.name.clone()).collect();
     let mut found = catalogue(session, schema, &names).await?;
     let registered = registered(session, schema).await?;
+    let mut forms = typed::forms(session, schema).await?;
     let (mut mirrors, mut refused) = (BTreeMap::new(), Vec::new());
     let waited = adopt::be_polite(session).await?;
     for table in &hello.tables {
@@ -74,7 +82,8 @@ pub async fn ensure(
         )
         .await
         {
-            Ok(mirror) => {
+            Ok(mut mirror) => {
+                mirror.forms = forms.remove(&mirror.id).unwrap_or_default();
                 session
                     .batch("release savepoint tidewater_mirror", "making a mirror")
                     .await?;

@@ -3,7 +3,7 @@
 //! Invariant: [`key_expr`] builds, in SQL, the very bytes that `model::Key::encode` builds in Rust.
 
 use super::quote::{ident, qualified};
-use crate::model::{Column, Table, Unique, Wire};
+use crate::model::{Column, Table, Typed, Unique, Wire};
 use crate::remote::Mirror;
 
 /// The canonical text of a key column's value, as `model::Key` writes it.
@@ -28,6 +28,10 @@ fn key_part(expr: &str, wire: Wire) -> String {
              else to_json({expr})::text end",
             real(&format!("({expr})::double precision"))
         ),
+        Wire::Typed(Typed::UuidBytes) => {
+            format!("'{{\"hex\":\"' || replace(({expr})::text, '-', '') || '\"}}'")
+        }
+        Wire::Typed(_) => format!("to_json(({expr})::text)::text"),
         Wire::Dynamic => format!(
             "case jsonb_typeof({expr}) when 'string' then to_json({expr} #>> '{{}}')::text \
              when 'object' then case when {expr} ? 'real' then {} \
@@ -73,13 +77,13 @@ pub fn create_table(schema: &str, table: &Table) -> String {
 
 /// A column with its type, and the byte collation where it is part of a key.
 pub fn column_definition(table: &Table, c: &Column) -> String {
-    let wire = Wire::default_for(&c.declared);
-    let collate = if wire.pg_type() == "text" && table.key.contains(&c.name) {
+    let ty = c.mirror_type();
+    let collate = if matches!(ty, "text" | "varchar") && table.key.contains(&c.name) {
         " collate \"C\""
     } else {
         ""
     };
-    format!("{} {}{collate}", ident(&c.name), wire.pg_type())
+    format!("{} {ty}{collate}", ident(&c.name))
 }
 
 /// The constraint or index that mirrors a secondary UNIQUE, `None` for a form that has no counterpart
@@ -96,7 +100,10 @@ pub fn unique(schema: &str, table: &Table, id: i32, n: usize, u: &Unique) -> Opt
         if c.redacted || c.generated || table.redact().contains(&c.name) {
             return None;
         }
-        let text = Wire::default_for(&c.declared) == Wire::Text;
+        let text = c.wire() == Wire::Text;
+        if c.wire() == Wire::Typed(Typed::Json) {
+            return None;
+        }
         match collation.to_ascii_uppercase().as_str() {
             "NOCASE" if text => {
                 plain = false;

@@ -27,18 +27,20 @@ pub mod provision;
 mod push;
 mod push_sql;
 mod quote;
+mod recast;
 mod rival;
 mod session;
 mod shape;
 mod slow;
 mod sqlstate;
 mod tls;
+mod typed;
 mod workspace;
 
 pub use connect::connect;
 
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::{Key, Snapshot, Table, Token};
+use crate::model::{Form, Key, Snapshot, Table, Token};
 use crate::remote::{
     Batch, Examined, Fetched, Head, Hello, Member, Page, PageRequest, PushAnswer, Remote, Standing,
     Tracked, Workspace,
@@ -48,6 +50,7 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use session::Session;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -319,6 +322,14 @@ impl Remote for PgRemote {
 
     async fn revoke(&self, id: &str) -> Result<()> {
         devices::revoke(self, id).await
+    }
+
+    async fn offer_forms(
+        &self,
+        table: &Tracked,
+        forms: &BTreeMap<String, Form>,
+    ) -> Result<BTreeMap<String, Form>> {
+        self.steady(|| typed::offer(self, table, forms)).await
     }
 
     async fn describe(&self) -> Result<(Vec<Table>, i64)> {

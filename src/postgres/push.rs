@@ -16,8 +16,9 @@ use super::push_sql::{self, Group};
 use super::quote::Statement;
 use super::session::Session;
 use super::slow::Slow;
+use super::typed;
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::Op;
+use crate::model::{Column, Op, Wire};
 use crate::remote::{Batch, Item, Outcome, PushAnswer, Refusal, Tracked};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,6 +136,21 @@ fn fits(tracked: &Tracked, item: &Item) -> Result<Option<Refusal>> {
             later: false,
         }));
     }
+    for (column, value) in tracked.table.key.iter().zip(&item.key.0) {
+        if let Some(Wire::Typed(t)) = tracked.mirror.wires.get(column)
+            && let Some(a) = tracked.table.column(column).map(Column::affinity)
+            && !t.reproduces(t.default_form(a), a, None, value)
+        {
+            return Ok(Some(Refusal {
+                sqlstate: "22P02".into(),
+                message: format!(
+                    "column {column}: a key of type uuid is written in lower case with hyphens, or is \
+                     a blob of 16 bytes where the column is declared BLOB"
+                ),
+                later: false,
+            }));
+        }
+    }
     let key = tracked.table.key.iter().zip(&item.key.0);
     let row = item.row.0.iter().map(|(c, v)| (c, v));
     for (column, value) in key.chain(row) {
@@ -148,7 +164,8 @@ fn fits(tracked: &Tracked, item: &Item) -> Result<Option<Refusal>> {
             .with_sqlstate(r.sqlstate)
             .with_disposition(Disposition::SchemaDrift)
         })?;
-        if let Err(refusal) = check(column, wire, value) {
+        let limit = tracked.mirror.limits.get(column).copied();
+        if let Err(refusal) = check(column, wire, limit, value) {
             return Ok(Some(refusal));
         }
     }
@@ -281,6 +298,13 @@ async fn fast(remote: &PgRemote, plan: &Plan<'_>) -> Result<Option<PushAnswer>> 
                 expected.push(Expect::Anything);
             }
         }
+    }
+    for s in groups
+        .iter()
+        .flat_map(|g| typed::keep(schema, batch, g, |_| true))
+    {
+        statements.push(s);
+        expected.push(Expect::Anything);
     }
     let tables: BTreeSet<&str> = groups
         .iter()

@@ -8,7 +8,7 @@ use super::decode::key_exprs;
 use super::encode::{bind_column, cast, unnest_keys, wire_of};
 use super::judge;
 use super::quote::{Statement, ident, qualified};
-use crate::model::{Column, Key, Op, Token, Value, Wire};
+use crate::model::{Column, Key, Op, Token, Typed, Value, Wire};
 use crate::remote::{Batch, Item, Refusal, Tracked};
 use tokio_postgres::types::Type;
 
@@ -53,7 +53,12 @@ fn blank(wire: Wire) -> &'static str {
         Wire::Int | Wire::Numeric | Wire::Real => "0",
         Wire::Text | Wire::Affine => "''",
         Wire::Bytes => "''::bytea",
-        Wire::Dynamic => "'\"\"'::jsonb",
+        Wire::Dynamic | Wire::Typed(Typed::Json | Typed::Jsonb) => "'\"\"'",
+        Wire::Typed(Typed::Boolean) => "false",
+        Wire::Typed(Typed::Date | Typed::Timestamp | Typed::Timestamptz) => "'1970-01-01'",
+        Wire::Typed(Typed::Time) => "'00:00'",
+        Wire::Typed(Typed::Uuid | Typed::UuidBytes) => "'00000000-0000-0000-0000-000000000000'",
+        Wire::Typed(Typed::Decimal) => "0",
     }
 }
 
@@ -245,7 +250,13 @@ pub fn disown(schema: &str, batch: &Batch, g: &Group<'_>) -> Result<Statement, R
         if table.key.iter().any(|k| k == c) {
             same.push(format!("{here} = {sent}"));
         } else {
-            differs.push(format!("{here} is distinct from {sent}"));
+            // The type json has no equality.
+            let text = if wire == Wire::Typed(Typed::Json) {
+                "::text"
+            } else {
+                ""
+            };
+            differs.push(format!("{here}{text} is distinct from {sent}{text}"));
         }
     }
     differs.push("false".into());

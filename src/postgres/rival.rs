@@ -1,12 +1,13 @@
 //! The slow path of one group: what did not simply apply meets its rival under the row's lock, the
 //! model decides, and whoever loses is kept whole in the same transaction.
 
-use super::decode::{get, key, key_exprs, row, select_expr};
+use super::decode::{get, key, key_exprs, row};
 use super::judge;
 use super::push::Done;
 use super::push_sql::{self, Group, key_match, keys_as_u};
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
+use super::typed;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{ChangeKey, Key, Kind, Op, Row, Side, Stamp, Value, decide, kind_of};
 use crate::remote::{Batch, Item, Outcome, Refusal};
@@ -112,9 +113,14 @@ impl Rivals<'_> {
             self.session.query(&disown, WHAT).await?;
         }
         let t = g.tracked;
-        rows.iter()
+        let written = rows
+            .iter()
             .map(|r| Ok(key(r, 0, &t.table, &t.mirror)?.encode()))
-            .collect()
+            .collect::<Result<BTreeSet<String>>>()?;
+        for s in typed::keep(self.schema, self.batch, g, |pk| written.contains(pk)) {
+            self.session.query(&s, WHAT).await?;
+        }
+        Ok(written)
     }
 
     /// Whether somebody's trigger may rewrite rows of this table before they are stored.
@@ -175,7 +181,9 @@ impl Rivals<'_> {
         let seen = judge::row_seen(&mut s, "m", t, self.group.base).map_err(refused)?;
         let mut picks = key_exprs("m", &t.table, &t.mirror);
         let width = picks.len();
-        picks.extend(columns.iter().map(|(c, w)| select_expr("m", &c.name, *w)));
+        for (c, w) in &columns {
+            picks.push(typed::select(self.schema, &mut s, "m", t, &c.name, *w));
+        }
         let mut known: Vec<String> = columns.iter().map(|(c, _)| c.name.clone()).collect();
         known.extend(["change", "xid", "device"].map(|c| format!("tidewater_{c}")));
         let known = s.bind(known, Type::TEXT_ARRAY);
@@ -272,6 +280,14 @@ impl Rivals<'_> {
         }
         if equal {
             return Ok(Some(Outcome::Same));
+        }
+        if let Some(there) = &rival.row
+            && item.op == Op::Upsert
+            && rival.device == "0"
+            && self.group.tracked.means_same(&item.row, there)
+        {
+            // Written in Postgres, where there is one form only: the app's own takes its place.
+            return Ok(None);
         }
         match self.verdict(item, &rival).await? {
             Side::Local => {

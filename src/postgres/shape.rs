@@ -6,7 +6,7 @@ use super::decode::get;
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
 use crate::error::{Code, Error, Result};
-use crate::model::{Table, Wire};
+use crate::model::{Limit, Table};
 use crate::remote::Mirror;
 use std::collections::BTreeMap;
 use tokio_postgres::types::Type;
@@ -15,6 +15,8 @@ use tokio_postgres::types::Type;
 pub struct PgColumn {
     /// The name of its type.
     pg_type: String,
+    /// That type's modifier, -1 where there is none.
+    modifier: i32,
     /// Whether an insert that leaves it out fails.
     required: bool,
     /// Whether the server computes it.
@@ -90,11 +92,10 @@ pub fn fit(schema: &str, table: &Table, found: &Found, added: &[&str]) -> Result
         ));
     }
     check_key(schema, table, found)?;
-    let mut wires = BTreeMap::new();
+    let (mut wires, mut limits) = (BTreeMap::new(), BTreeMap::new());
     for c in table.columns.iter().filter(|c| !c.generated) {
-        let default = Wire::default_for(&c.declared);
         if added.contains(&c.name.as_str()) {
-            wires.insert(c.name.clone(), default);
+            wires.insert(c.name.clone(), c.wire());
             continue;
         }
         let Some(there) = found.columns.get(&c.name) else {
@@ -103,7 +104,7 @@ pub fn fit(schema: &str, table: &Table, found: &Found, added: &[&str]) -> Result
             }
             return Err(differ(
                 format!("column {} does not exist on the server", c.name),
-                format!("add column {} {}", ident(&c.name), default.pg_type()),
+                format!("add column {} {}", ident(&c.name), c.mirror_type()),
             ));
         };
         if there.computed {
@@ -125,21 +126,20 @@ pub fn fit(schema: &str, table: &Table, found: &Found, added: &[&str]) -> Result
             ));
         }
         let pg_type = there.pg_type.as_str();
-        let wire = if pg_type_name(default) == pg_type {
-            Some(default)
-        } else {
-            Wire::for_pg(pg_type, c.affinity())
-        };
-        let wire = wire.ok_or_else(|| {
-            differ(
+        let wire = super::recast::wire(schema, table, c, pg_type)?;
+        if Limit::rounds_whole_digits(pg_type, there.modifier) {
+            return Err(differ(
                 format!(
-                    "column {} is {pg_type} on the server, which cannot carry the values of {} unchanged",
-                    c.name,
-                    if c.declared.is_empty() { "an untyped column" } else { &c.declared }
+                    "column {} rounds digits before the point on the server",
+                    c.name
                 ),
-                format!("alter column {} type {}", ident(&c.name), default.pg_type()),
-            )
-        })?;
+                format!(
+                    "alter column {0} type numeric using {0}::numeric",
+                    ident(&c.name)
+                ),
+            ));
+        }
+        limits.extend(Limit::of(pg_type, there.modifier).map(|l| (c.name.clone(), l)));
         wires.insert(c.name.clone(), wire);
     }
     let required = found.columns.iter().find(|(name, c)| {
@@ -161,6 +161,8 @@ pub fn fit(schema: &str, table: &Table, found: &Found, added: &[&str]) -> Result
         id: 0,
         epoch: 0,
         wires,
+        forms: BTreeMap::new(),
+        limits,
         has_foreign_keys: found.has_foreign_keys,
     })
 }
@@ -201,18 +203,6 @@ fn check_key(schema: &str, table: &Table, found: &Found) -> Result<()> {
     Ok(())
 }
 
-/// The catalogue's name of the type that a wire form has by default.
-fn pg_type_name(wire: Wire) -> &'static str {
-    match wire {
-        Wire::Int => "int8",
-        Wire::Real => "float8",
-        Wire::Text | Wire::Affine => "text",
-        Wire::Bytes => "bytea",
-        Wire::Numeric => "numeric",
-        Wire::Dynamic => "jsonb",
-    }
-}
-
 /// The relations of these names, in whatever state they are.
 pub async fn catalogue(
     session: &Session,
@@ -229,7 +219,7 @@ pub async fn catalogue(
          coalesce(array_position(x.indkey::smallint[], a.attnum), -1)::integer, \
          exists (select 1 from pg_constraint k where k.contype = 'f' \
          and (k.conrelid = c.oid or k.confrelid = c.oid)), coalesce(not x.indimmediate, false), \
-         coalesce((select i.relname::text from pg_class i where i.oid = x.indexrelid), '') \
+         coalesce((select i.relname::text from pg_class i where i.oid = x.indexrelid), ''), a.atttypmod \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
          join pg_type t on t.oid = a.atttypid \
@@ -247,6 +237,7 @@ pub async fn catalogue(
         }
         let there = PgColumn {
             pg_type: get(&row, 4)?,
+            modifier: get(&row, 12)?,
             required: get(&row, 5)?,
             computed: get(&row, 6)?,
             always_identity: get(&row, 7)?,

@@ -178,6 +178,32 @@ pub fn update(
     Ok(())
 }
 
+/// A column's values in the newest rows, as far as an order of theirs is known; NULL is left out.
+pub fn newest(
+    conn: &Connection,
+    table: &Table,
+    column: &str,
+    rows: usize,
+) -> rusqlite::Result<Vec<Value>> {
+    let order = rowid(table).map_or(String::new(), |r| format!("order by {r} desc"));
+    let sql = format!(
+        "select v from (select {} as v from {} {order} limit {rows}) where v is not null",
+        ident(column),
+        ident(&table.name)
+    );
+    conn.prepare_cached(&sql)?
+        .query_map([], |r| Ok(value::from_ref(r.get_ref(0)?)))?
+        .collect()
+}
+
+/// The name under which a table's rowid can be had.
+fn rowid(table: &Table) -> Option<&'static str> {
+    ["rowid", "_rowid_", "oid"]
+        .into_iter()
+        .find(|r| !table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(r)))
+        .filter(|_| !table.without_rowid)
+}
+
 /// Keys of a table in pages, in an order of SQLite's own. Returns the keys and where to go on.
 pub fn keys(
     conn: &Connection,
@@ -186,11 +212,7 @@ pub fn keys(
     limit: usize,
 ) -> rusqlite::Result<(Vec<Key>, Option<Vec<Value>>)> {
     let n = table.key.len();
-    let rowid = ["rowid", "_rowid_", "oid"]
-        .into_iter()
-        .find(|r| !table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(r)))
-        .filter(|_| !table.without_rowid);
-    let order: Vec<String> = match rowid {
+    let order: Vec<String> = match rowid(table) {
         Some(r) => vec![r.to_owned()],
         None => table.key.iter().map(|c| ident(c)).collect(),
     };

@@ -15,7 +15,7 @@ use super::state;
 use super::status_view;
 use super::value;
 use crate::error::{Code, Result};
-use crate::model::{ChangeKey, Key, Op, Table, Token};
+use crate::model::{ChangeKey, Key, Op, Row, Table, Token};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -197,6 +197,8 @@ fn enter(
         let (at, place) = (limits.now_ms, Place::Row(&table.name, &pk));
         journal::record(tx, at, Kind::TakenBack, place, None, &Detail::default())?;
     }
+    // Its content, not how that is written down here: a blob takes twice its size as JSON.
+    let size = row.as_ref().map_or(pk.len(), Row::weight);
     let payload = row.map(|r| r.to_json());
     let bytes = payload.as_ref().map_or(pk.len(), String::len);
     // A row that stood there at init carries the smallest time: an import never beats an edit.
@@ -206,7 +208,7 @@ fn enter(
         fold.at + bases.offset
     };
     let change = ChangeKey::new(edited, ulid::Ulid::generate().random());
-    let too_large = bytes > limits.row_bytes_max;
+    let too_large = size > limits.row_bytes_max;
     let held = fold.held && op == Op::Delete && !erase;
     let parked = too_large || held;
     let status = if parked { "failed" } else { "pending" };
@@ -214,7 +216,7 @@ fn enter(
         (
             Some("SYNC-005"),
             Some(format!(
-                "the row takes {bytes} bytes, more than row_bytes_max ({})",
+                "the row takes {size} bytes, more than row_bytes_max ({})",
                 limits.row_bytes_max
             )),
             Some("shrink the row, or raise [upload] row_bytes_max and run `tidewater retry`"),

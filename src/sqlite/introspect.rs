@@ -8,8 +8,9 @@ use super::capture::{is_ours, name_after};
 use super::fault::OrFault;
 use super::quote::literal;
 use super::skip::{Skipped, is_book, unfit};
+use super::types;
 use crate::error::{Code, Error, Result};
-use crate::model::{Column, ForeignKey, Privacy, RowPrivacy, Table, Unique};
+use crate::model::{Column, ForeignKey, PgType, Privacy, RowPrivacy, Table, Unique};
 use glob::{MatchOptions, Pattern};
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,8 @@ pub struct TrackSettings {
     pub exclude: Vec<String>,
     /// By table: what may leave.
     pub privacy: BTreeMap<String, TablePrivacy>,
+    /// By table: the Postgres types that columns are to have.
+    pub types: BTreeMap<String, BTreeMap<String, PgType>>,
 }
 
 /// What the configuration says of a table's privacy.
@@ -106,6 +109,10 @@ pub fn tables(conn: &Connection, settings: &TrackSettings) -> Result<Introspecti
             Ok(mut table) => {
                 if let Some(privacy) = privacy {
                     apply_privacy(&mut table, privacy)?;
+                }
+                let named = |(n, _): &(&String, _)| n.eq_ignore_ascii_case(&l.name);
+                if let Some((_, types)) = settings.types.iter().find(named) {
+                    types::apply(&mut table, types)?;
                 }
                 out.push(table);
             }
@@ -239,6 +246,7 @@ fn describe(conn: &Connection, l: &Listed) -> Result<std::result::Result<Table, 
             has_default: !generated && r.get::<_, Option<String>>(4)?.is_some(),
             generated,
             redacted: false,
+            pg_type: None,
         })
     })?;
     if is_book(&l.name, &columns) {

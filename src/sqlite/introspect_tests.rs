@@ -140,6 +140,7 @@ fn what_cannot_or_should_not_be_tracked_is_listed_with_its_reason() {
         include: vec!["*".into()],
         exclude: vec!["OF?".into()],
         privacy: BTreeMap::new(),
+        types: BTreeMap::new(),
     };
     let found = tables(&conn, &settings).unwrap();
     assert_eq!(names(&found), ["docs_tags", "ok"]);

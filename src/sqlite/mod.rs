@@ -37,4 +37,5 @@ pub mod state;
 pub mod status_view;
 pub mod stock;
 mod swap;
+pub mod types;
 pub mod value;

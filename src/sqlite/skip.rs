@@ -163,6 +163,7 @@ mod tests {
                 has_default: false,
                 generated: false,
                 redacted: false,
+                pg_type: None,
             })
             .collect()
     }

@@ -9,7 +9,7 @@ use super::device::Device;
 use super::tell;
 use crate::error::{Code, Result};
 use crate::failpoint;
-use crate::model::{Key, Row, Token, Value};
+use crate::model::{Key, Row, Token, Value, Wire};
 use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
@@ -33,6 +33,8 @@ pub(super) struct Pair {
     pub seen: bool,
     /// Whether what is there is this device's own: a push then writes over it without a question.
     pub own: bool,
+    /// Whether a device wrote what is there.
+    by_device: bool,
     /// Whether the row stays here, so that its key was not asked for.
     private: bool,
 }
@@ -46,6 +48,7 @@ impl Pair {
             change: None,
             seen: true,
             own: false,
+            by_device: false,
             private: true,
         }
     }
@@ -54,6 +57,15 @@ impl Pair {
         match (&self.here, &self.there) {
             (None, None) => true,
             (Some(a), Some(b)) => b.agrees_with(a),
+            _ => false,
+        }
+    }
+
+    /// Whether the sides differ only in how this app writes what the other side holds: after a column
+    /// got another type. What the app wrote stays, and is sent again.
+    fn is_only_written_otherwise(&self, t: &Tracked) -> bool {
+        match (&self.here, &self.there) {
+            (Some(a), Some(b)) => self.seen && self.by_device && t.means_same(b, a),
             _ => false,
         }
     }
@@ -187,6 +199,7 @@ fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Option<Pair>
     let own = f.version.as_ref().is_some_and(|v| v.device == id);
     let here = app_row::read(conn, &t.table, &f.key).or_fault(WHAT)?;
     let change = f.version.as_ref().map(|v| v.change.clone());
+    let by_device = f.version.as_ref().is_some_and(|v| v.device != "0");
     let there = f.version.and_then(|v| v.row);
     Ok(Some(Pair {
         there: private::in_common(conn, &t.table, &pk, here.as_ref(), there)?,
@@ -196,6 +209,7 @@ fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Option<Pair>
         // The feed never brings what this device wrote: it is known here from the start.
         seen: f.seen || own,
         own,
+        by_device,
         private: false,
     }))
 }
@@ -207,7 +221,25 @@ pub async fn leave_notes<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Resu
         let tx = local.begin()?;
         let base = notes::intern(&tx, &state::token(&tx)?)?;
         for p in pairs.iter().filter(|p| !p.agrees()) {
-            notes::leave(&tx, &name, &p.key.encode(), base)?;
+            if p.is_only_written_otherwise(t) {
+                heal_log::append(&tx, &t.table, &p.key)?;
+            } else {
+                notes::leave(&tx, &name, &p.key.encode(), base)?;
+            }
+        }
+        tx.commit().or_fault(WHAT)
+    })
+    .await
+}
+
+/// Sends again what a column's new type writes otherwise, before the mirror is stored.
+pub async fn recast<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> {
+    walk(device, t, |local, pairs| {
+        let tx = local.begin()?;
+        for p in pairs.iter().filter(|p| !p.agrees()) {
+            if p.is_only_written_otherwise(t) {
+                heal_log::append(&tx, &t.table, &p.key)?;
+            }
         }
         tx.commit().or_fault(WHAT)
     })
@@ -226,7 +258,8 @@ pub async fn catch_up<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<
     };
     let columns = stopped.as_ref().map(|s| &s.columns);
     let widened = columns.is_some_and(|c| t.mirror.wires.keys().any(|w| !c.contains(w)));
-    if !missed && !widened {
+    let typed = |w: &Wire| matches!(w, Wire::Typed(_));
+    if !missed && !widened && !t.mirror.wires.values().any(typed) {
         return Ok(());
     }
     let base = stopped
@@ -237,6 +270,10 @@ pub async fn catch_up<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<
         let base = notes::intern(&tx, &base)?;
         let unseen = notes::intern(&tx, &Token::empty())?;
         for p in pairs.iter().filter(|p| !p.agrees()) {
+            if p.is_only_written_otherwise(t) {
+                heal_log::append(&tx, &t.table, &p.key)?;
+                continue;
+            }
             if widened && columns.is_some_and(|c| p.holds_unreceived(c)) {
                 // The row was seen, but not this value of it: an edit made here must not blank it.
                 let pk = p.key.encode();

@@ -1,17 +1,17 @@
 //! One device at work: its file, its remote, and what both agreed on.
 
 use super::repeat::Repeats;
-use super::{compare, heal, preserve, relist, retention, tell};
+use super::{compare, forms, heal, preserve, relist, retention, tell};
 use crate::config::Config;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::metrics::Monitor;
-use crate::model::Token;
-use crate::remote::{Head, Hello, Remote, Tracked, WORKSPACE_FORM};
+use crate::model::{Token, Wire};
+use crate::remote::{Head, Hello, Mirror, Remote, Tracked, WORKSPACE_FORM};
 use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::journal::{self, Detail, Kind, Place};
-use crate::sqlite::local::{Local, load_tables, set_mirror, tracked};
+use crate::sqlite::local::{Known, Local, load_tables, set_mirror, tracked};
 use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
 use std::sync::Arc;
@@ -167,18 +167,19 @@ impl<R: Remote> Device<R> {
         if let Some(before) = &seen_before {
             check_identity(before, &workspace.identity)?;
         }
-        if state::token(self.local.conn())? != Token::empty() {
-            // Before the mirror is stored: a crash in between does it again.
-            for k in known.iter().filter(|k| k.mirror.is_none()) {
-                if let Some(mirror) = workspace.mirrors.get(&k.table.name).cloned() {
-                    let table = k.table.clone();
-                    match compare::catch_up(self, &Tracked { table, mirror }).await {
-                        Err(e) if e.sqlstate.is_some() && !e.is_offline() => {
-                            workspace.mirrors.remove(&k.table.name);
-                            workspace.refused.push(e.on_table(&k.table.name));
-                        }
-                        other => other?,
-                    }
+        let has_read = state::token(self.local.conn())? != Token::empty();
+        // Before the mirror is stored: a crash in between does it again.
+        for k in &known {
+            let Some(mirror) = workspace.mirrors.get(&k.table.name).cloned() else {
+                continue;
+            };
+            match self.meet_mirror(k, mirror, has_read).await {
+                Err(e) if e.sqlstate.is_some() && !e.is_offline() => {
+                    workspace.mirrors.remove(&k.table.name);
+                    workspace.refused.push(e.on_table(&k.table.name));
+                }
+                met => {
+                    workspace.mirrors.insert(k.table.name.clone(), met?);
                 }
             }
         }
@@ -207,6 +208,26 @@ impl<R: Remote> Device<R> {
         tell::refused(self, &before);
         self.prepared = true;
         self.reload()
+    }
+
+    /// What a mirror asks of this device before it is stored; returns it with the forms that hold.
+    async fn meet_mirror(&mut self, k: &Known, mirror: Mirror, has_read: bool) -> Result<Mirror> {
+        let mut t = Tracked {
+            table: k.table.clone(),
+            mirror,
+        };
+        t.mirror = forms::offer(self, &t).await?;
+        let wires = &t.mirror.wires;
+        let recast = |old: &Mirror| {
+            let changed = |(c, w): (&String, &Wire)| wires.get(c).is_some_and(|now| now != w);
+            old.wires.iter().any(changed)
+        };
+        match &k.mirror {
+            None if has_read => compare::catch_up(self, &t).await?,
+            Some(old) if recast(old) => compare::recast(self, &t).await?,
+            _ => {}
+        }
+        Ok(t.mirror)
     }
 
     /// Prepares where nothing was ever learned, or a table lacks its mirror and this process has not

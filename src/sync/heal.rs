@@ -33,6 +33,12 @@ pub fn settings(config: &Config, tables: &[String]) -> TrackSettings {
             .iter()
             .map(|(name, t)| (name.clone(), table_privacy(t)))
             .collect(),
+        types: config
+            .tables
+            .iter()
+            .filter(|(_, t)| !t.types.is_empty())
+            .map(|(name, t)| (name.clone(), t.types.clone()))
+            .collect(),
     }
 }
 

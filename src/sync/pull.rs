@@ -110,7 +110,14 @@ pub async fn drain<R: Remote>(
         if !device.settle(verdict).await? {
             continue;
         }
-        truncated(device, &page).await?;
+        match truncated(device, &page).await {
+            Err(e) if e.disposition == Some(Disposition::SchemaDrift) && !drifted => {
+                drifted = true;
+                device.prepare().await?;
+                continue;
+            }
+            other => other?,
+        }
         // What an idle device tells is stored first: deletes are collected by what it tells.
         if !device.wrote && idle(&page, &token) && !account::is_due(device)? {
             break;
@@ -275,7 +282,14 @@ async fn fetch<R: Remote>(
     let epoch = state::epoch(device.local.conn())?;
     let asked_at = now_ms();
     let id = device.id()?;
-    let (head, rows) = device.remote.fetch(&id, &token, t, keys, bytes).await?;
+    let (head, rows) = match device.remote.fetch(&id, &token, t, keys, bytes).await {
+        Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
+            // The notes stay, and the next pull asks again.
+            device.prepare().await?;
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
     failpoint::hit("fetch_received");
     let verdict = device.check_head(&head, asked_at)?;
     if !device.settle(verdict).await? {

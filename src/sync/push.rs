@@ -5,7 +5,7 @@
 
 use super::device::{Device, now_ms};
 use super::repeat::Say;
-use super::{relist, retry, tell};
+use super::{forms, relist, retry, tell};
 use crate::error::{Code, Disposition, Error, Result};
 use crate::failpoint;
 use crate::remote::{Batch, PushAnswer, Refusal, Remote};
@@ -68,6 +68,8 @@ pub async fn drain<R: Remote>(
             return Ok(pushed);
         }
         device.local.still_there()?;
+        // After the claim: what is sent has rows to learn from.
+        forms::settle(device).await?;
         let config = device.config.clone();
         let policy = |table: &str| config.policy(table);
         let limits = BatchLimits {

@@ -4,7 +4,7 @@ use super::device::{Device, now_ms};
 use super::ops::{self, NowOptions};
 use super::{compare, connect, now as syncing, repair};
 use crate::config::Config;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Disposition, Error, Result};
 use crate::remote::{Remote, Tracked};
 use crate::report::{NoProgress, Progress, Repaired, VerifyReport};
 use crate::sqlite::inspect;
@@ -33,7 +33,15 @@ pub async fn verify(
     };
     for t in chosen(&device, tables)? {
         progress.begin(&t.table.name, None);
-        let table = compare::verify(&mut device, &t, progress).await?;
+        let table = match compare::verify(&mut device, &t, progress).await {
+            Err(e) if e.disposition == Some(Disposition::SchemaDrift) => {
+                device.prepare().await?;
+                let name = std::slice::from_ref(&t.table.name);
+                let again = chosen(&device, name)?.pop().unwrap_or(t);
+                compare::verify(&mut device, &again, progress).await?
+            }
+            other => other?,
+        };
         progress.end();
         report.identical &= table.is_identical();
         report.tables.push(table);

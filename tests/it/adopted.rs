@@ -88,7 +88,7 @@ fn what_cannot_work_is_said_with_the_command_that_cures_it() {
         ),
         (
             "a type that cannot carry it",
-            "create table t (id bigint primary key, body date)",
+            "create table t (id bigint primary key, body inet)",
             "body",
         ),
         (

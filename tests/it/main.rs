@@ -66,4 +66,7 @@ mod support;
 mod swaps;
 mod systemd;
 mod together;
+mod types;
+mod types_keys;
 mod unique_values;
+mod values;

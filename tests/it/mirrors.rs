@@ -84,7 +84,7 @@ fn an_existing_table_is_adopted_with_its_rows_types_and_defaults() {
 #[test]
 fn a_table_whose_columns_do_not_fit_is_refused_alone() {
     let schema = Schema::new();
-    schema.exec("create table bad (id bigint primary key, at timestamptz)");
+    schema.exec("create table bad (id bigint primary key, at inet)");
     let device = Device::new(&schema, "d");
     device.sql(
         "create table bad (id integer primary key, at text); insert into bad values (1, 'noon'); \

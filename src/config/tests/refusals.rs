@@ -267,9 +267,24 @@ fn impossible_values_are_refused_with_key_value_range_and_line() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() {
-    let (text, key) = ("[tables.m]\ntypes = { a = \"jsonb\" }", "tables.m.types");
-    expect(text, &[key, "line 2", "not supported by this version yet"]);
+fn a_type_that_there_is_not_is_refused_with_those_there_are() {
+    for types in [
+        "{ a = \"timestampz\" }",
+        "{ a = \"real\" }",
+        "{ a = 1 }",
+        "\"jsonb\"",
+        "{ a = \"jsonb\", A = \"text\" }",
+    ] {
+        expect(
+            &format!("[tables.m]\ntypes = {types}"),
+            &[
+                "tables.m.types",
+                "line 2",
+                "timestamptz",
+                "double precision",
+            ],
+        );
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn file() -> Connection {
             has_default: false,
             generated: false,
             redacted: false,
+            pg_type: None,
         };
         let table = Table {
             name: name.into(),

@@ -200,7 +200,8 @@ fn values(
             mirror
                 .and_then(|m| m.wires.get(column).copied())
                 .unwrap_or_else(|| {
-                    Wire::default_for(t.column(column).map_or("", |c| c.declared.as_str()))
+                    t.column(column)
+                        .map_or(Wire::default_for(""), crate::model::Column::wire)
                 })
         };
         let n = count(local.conn(), &t.name)?;
