@@ -90,7 +90,7 @@ impl Limit {
             (Wire::Numeric, Value::Real(r)) if r.is_finite() => number(&format!("{r}")),
             (Wire::Numeric, Value::Real(_)) => (usize::MAX, 0),
             (Wire::Numeric, Value::Int(i)) => number(&i.to_string()),
-            (Wire::Typed(t), Value::Text(text)) if t == super::Typed::Decimal => {
+            (Wire::Typed(super::Typed::Decimal), Value::Text(text)) => {
                 match text.parse::<f64>() {
                     // What has an exponent is not counted but refused.
                     Ok(_) if text.contains(['e', 'E']) => (usize::MAX, 0),
