@@ -312,10 +312,10 @@ fn every_storage_class_in_every_declared_type_comes_back_or_is_parked_alone() {
     send(&a);
     b.json(&["now"]);
     let (mut equal, mut parked) = (0, 0);
-    for n in 0..DECLARED.len() {
+    for (n, declared) in DECLARED.iter().enumerate() {
         for (table, key, value) in [(format!("v{n}"), "id", "v"), (format!("k{n}"), "v", "n")] {
             let (e, p) = either_equal_or_parked(&a, &b, &table, key, value);
-            println!("{table} {:20} {e} equal, {p} parked", DECLARED[n]);
+            println!("{table} {:20} {e} equal, {p} parked", declared);
             equal += e;
             parked += p;
             if value == "v" {
