@@ -92,6 +92,12 @@ pub async fn sync<R: Remote>(
         }
         device.claim_all(&NoProgress)?;
     }
+    // With nothing to send, a push has asked nobody. Who asks for one wants to know whether the server is
+    // there; the service's own turns come every few seconds and do without.
+    let idle = !request.pull && report.uploaded + report.failed == 0;
+    if idle && !device.heeds_pause && !stop.is_cancelled() {
+        device.remote.head(&device.id()?).await?;
+    }
     report.pending = queue::waiting(device.local.conn(), now_ms())?.1;
     report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
     Ok(report)

@@ -82,7 +82,9 @@ pub fn mark_seen(conn: &Connection, ids: &[String]) -> Result<ConflictsReport> {
                 [&conflict.id],
             )
             .or_fault(what)?;
-            report.conflicts.push(conflict);
+            if report.conflicts.iter().all(|c| c.id != conflict.id) {
+                report.conflicts.push(conflict);
+            }
         }
         report.total = report.conflicts.len() as u64;
     }

@@ -70,8 +70,10 @@ fn init_leaves_out_what_the_contract_leaves_out_and_is_safe_to_run_again() {
 #[test]
 fn what_works_without_the_remote() {
     let (_fleet, device) = synced();
-    device.sql("insert into messages values ('m2', 'two', 2)");
     let offline = |words: &[&str]| device.tw(&[&NOWHERE[..], words].concat());
+    offline(&["now", "--push"]).expect_code(3);
+    assert_eq!(device.json(&["now", "--push"])["uploaded"], 0);
+    device.sql("insert into messages values ('m2', 'two', 2)");
     for words in [
         &["init"][..],
         &["status"],
@@ -259,6 +261,67 @@ fn what_is_not_there_or_not_failed_is_refused() {
     );
 }
 
+/// Both devices list a conflict, each from its own side; `ack` and `restore` are each device's own.
+#[test]
+fn conflicts_are_shown_acknowledged_and_restored() {
+    let (fleet, a) = synced();
+    let b = fleet.device("b");
+    b.json(&["now"]);
+    a.sql("update messages set body = 'a' where id = 'm1'");
+    b.sql("update messages set body = 'b' where id = 'm1'");
+    a.json(&["now"]);
+    assert_eq!(b.json(&["now"])["conflicts"], 1);
+    assert_eq!(a.json(&["now"])["conflicts"], 1);
+    for (device, winner, other) in [(&a, "remote", &b), (&b, "local", &a)] {
+        let list = device.json(&["conflicts"]);
+        let shown = &list["conflicts"][0];
+        assert_eq!(
+            (&shown["winner"], &shown["kind"]),
+            (&winner.into(), &"update_update".into())
+        );
+        assert_eq!(
+            shown["remote_device"],
+            other.json(&["status"])["device"]["id"]
+        );
+        let id = shown["id"].as_str().expect("an id");
+        assert_eq!(
+            device.json(&["conflicts", "show", id])["conflicts"][0],
+            *shown
+        );
+        assert_eq!(
+            device.json(&["conflicts", "show", &id[..24]])["conflicts"][0],
+            *shown
+        );
+        assert_eq!(
+            device.json(&["status", "messages", "m1"])["status"],
+            "conflict"
+        );
+        let counts = |unseen: u32| serde_json::json!({"total": 1, "unseen": unseen});
+        assert_eq!(device.json(&["status"])["conflicts"], counts(1));
+        let acknowledged = device.json(&["conflicts", "ack", id, id]);
+        assert_eq!(acknowledged["conflicts"].as_array().map(Vec::len), Some(1));
+        assert_eq!(acknowledged["conflicts"][0]["seen"], true);
+        assert_eq!(device.json(&["status"])["conflicts"], counts(0));
+        assert_eq!(
+            device.json(&["status", "messages", "m1"])["status"],
+            "synced"
+        );
+    }
+    let id = a.json(&["conflicts"])["conflicts"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    a.json(&["conflicts", "restore", &id]);
+    assert_eq!(a.rows("select body from messages where id = 'm1'"), [["a"]]);
+    assert_eq!(
+        a.json(&["now"])["uploaded"],
+        1,
+        "as a new edit of this device"
+    );
+    b.json(&["now"]);
+    assert_eq!(b.rows("select body from messages where id = 'm1'"), [["a"]]);
+}
+
 #[test]
 fn clone_refuses_what_is_there_and_makes_nothing_by_halves() {
     let (fleet, _device) = synced();
@@ -308,7 +371,6 @@ fn clone_refuses_what_is_there_and_makes_nothing_by_halves() {
     assert_eq!(given.json(&["status"])["device"]["name"], "given");
 }
 
-/// Two services, or anything that must have the device for itself.
 #[test]
 fn words_go_to_stdout_and_logs_to_stderr() {
     let (_fleet, device) = synced();
