@@ -160,6 +160,18 @@ pub fn instrument(schema: &str, table: &Table, mirror: &Mirror) -> Vec<String> {
             key_expr(source, table, mirror)
         )
     };
+    // What is kept beside a row goes with it.
+    let kept = mirror
+        .wires
+        .values()
+        .any(|w| matches!(w, Wire::Typed(t) if t.keeps_originals()));
+    let forget = |rows: &str| {
+        if kept {
+            format!("\n  delete from {s}.tidewater_originals x{rows};")
+        } else {
+            String::new()
+        }
+    };
     let function = |name: &str, body: &str| {
         format!(
             "create or replace function {s}.tidewater_{name}_{id}() returns trigger\n\
@@ -169,14 +181,25 @@ pub fn instrument(schema: &str, table: &Table, mirror: &Mirror) -> Vec<String> {
     };
     let enable = |name: &str| format!("alter table {t} enable always trigger {}", ident(name));
     vec![
-        function("deleted", &grave("o", " from tidewater_old o order by 2")),
+        function(
+            "deleted",
+            &format!(
+                "{}{}",
+                grave("o", " from tidewater_old o order by 2"),
+                forget(&format!(
+                    " using tidewater_old o where x.table_id = {id} and x.pk = {}",
+                    key_expr("o", table, mirror)
+                ))
+            ),
+        ),
         function("moved", &format!("{}\n  {}", grave("old", ""), rise("new"))),
         function("returned", &rise("new")),
         function(
             "truncated",
             &format!(
-                "{}\n  update {s}.tidewater_tables set epoch = epoch + 1 where id = {id};",
-                grave("o", &format!(" from {t} o order by 2"))
+                "{}\n  update {s}.tidewater_tables set epoch = epoch + 1 where id = {id};{}",
+                grave("o", &format!(" from {t} o order by 2")),
+                forget(&format!(" where x.table_id = {id}"))
             ),
         ),
         // Named to fire last among BEFORE triggers: it must see what the others made of the row.

@@ -165,6 +165,21 @@ fn what_the_app_wrote_comes_back_and_what_postgres_wrote_comes_in_its_form() {
         [["2032-01-01T00:00:00.000Z"]]
     );
     identical(&[&c]);
+
+    // What is kept beside a row goes with it, whoever deletes it.
+    let kept = "select count(*) > 0 from tidewater_originals where pk = '[\"t4\"]'";
+    assert_eq!(fleet.server(kept), [["t"]]);
+    fleet.schema.exec("delete from task where id = 't4'");
+    assert_eq!(fleet.server(kept), [["f"]]);
+    b.sql("delete from task where id = 't2'");
+    b.json(&["now"]);
+    c.json(&["now"]);
+    assert_eq!(b.rows(ALL), c.rows(ALL));
+    fleet.schema.exec("truncate task");
+    assert_eq!(
+        fleet.server("select count(*) from tidewater_originals"),
+        [["0"]]
+    );
 }
 
 const ALL_SERVER: &str = "select 1";
