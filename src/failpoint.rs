@@ -25,6 +25,11 @@ pub const NAMES: &[&str] = &[
     "detach_written",
     "detach_before_commit",
     "detach_after_commit",
+    "rejoin_before_commit",
+    "reconcile_begun",
+    "reconcile_queued",
+    "reconcile_before_commit",
+    "reconcile_after_commit",
 ];
 
 /// Passes a point.

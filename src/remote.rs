@@ -9,6 +9,10 @@
 //! - answers of `push` carry outcomes, never rows; rows reach a device through `page` and `fetch` alone.
 //! - `page` never skips a row whose transaction commits late.
 
+mod looks;
+
+pub use looks::{Examined, Member, MirrorState};
+
 use crate::error::Result;
 use crate::model::{
     ChangeKey, Form, Key, Kind, Limit, Op, Policy, Position, Row, Side, Snapshot, Table, Token,
@@ -66,7 +70,7 @@ impl Tracked {
 }
 
 /// What ties a cursor to one server in one state; any change of it is SYNC-007.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The random id of the workspace row.
     pub instance: String,
@@ -78,6 +82,18 @@ pub struct Identity {
     pub timeline: String,
     /// The database.
     pub database_oid: u32,
+}
+
+/// The state in which a device has seen the server. A server that is behind it, or another one, must
+/// apply nothing: it went back in time (SYNC-007).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerState {
+    /// The server.
+    pub identity: Identity,
+    /// The first transaction that was not handed out yet.
+    pub xmax: u64,
+    /// WAL insert position in bytes.
+    pub insert_lsn: u64,
 }
 
 /// What a device tells of itself when it first meets the workspace.
@@ -143,6 +159,9 @@ pub struct Item {
     pub seen: Vec<String>,
     /// How a conflict is decided.
     pub policy: Policy,
+    /// Whether a delete leaves a tombstone even where nothing stands: the server lost the row, the delete
+    /// or both, and others may bring the row again.
+    pub bury: bool,
     /// Whether it keeps content here that the other side may still hold: all of the row for a delete,
     /// the redact columns for an upsert. What conflicts have kept of that goes, too.
     pub erase: bool,
@@ -153,8 +172,8 @@ pub struct Item {
 pub struct Batch {
     /// The device.
     pub device: String,
-    /// The server that the batch was formed for.
-    pub instance: String,
+    /// The server that the batch is for, and how far it had come.
+    pub server: ServerState,
     /// Its number in the device's chain.
     pub seq: i64,
     /// Its own key (ULID).
@@ -337,79 +356,23 @@ pub struct Fetched {
     pub seen: bool,
 }
 
-/// A device as the ledger knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Member {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// The version of the program that it registered with last.
-    pub version: String,
-    /// `active`, `expired`, `retired` or `revoked`.
-    pub state: String,
-    /// The role that it logs in with; `None` where it registered with an older version.
-    pub login: Option<String>,
-    /// When it registered, server time in ms.
-    pub registered_at: i64,
-    /// When it was heard of last, server time in ms.
-    pub last_seen: i64,
-    /// Rows and deletes of others that it had not read when it told of its cursor last, counted up to
-    /// a bound; `None` where it never told.
-    pub behind_rows: Option<i64>,
-    /// How long ago it told of that cursor; 0 where nothing is unread.
-    pub behind_seconds: Option<f64>,
-}
-
-/// How a table stands on the server, for a device that would sync it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MirrorState {
-    /// It is not there and not expected: it is made at the next sync.
-    Absent,
-    /// It fits; these columns are added at the next sync.
-    Fits(Vec<String>),
-    /// It cannot be used as it is.
-    Unfit(crate::error::Error),
-}
-
-/// What a look at the server finds out without changing anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Examined {
-    /// The server's version, as in `15.18`.
-    pub server_version: String,
-    /// Whether that version is one that the feed is sound on.
-    pub version_is_enough: bool,
-    /// Whether it is a standby in recovery.
-    pub standby: bool,
-    /// Whether transactions are read-only.
-    pub read_only: bool,
-    /// Whether the connection is encrypted, and how.
-    pub tls: Option<String>,
-    /// The role that was logged in.
-    pub login: String,
-    /// The server's clock, ms since 1970.
-    pub now_ms: i64,
-    /// Signs of a pooler or another go-between.
-    pub between: Option<String>,
-    /// Whether the schema is there.
-    pub has_schema: bool,
-    /// The protocol of the workspace, where there is one.
-    pub protocol: Option<i32>,
-    /// Whether this program speaks it.
-    pub speaks: bool,
-    /// What the login lacks, as sentences, with the statement that gives it.
-    pub lacks: Vec<(String, String)>,
-    /// The tables that were asked about.
-    pub mirrors: BTreeMap<String, MirrorState>,
-    /// Mirrors whose triggers somebody turned off or dropped.
-    pub bare: Vec<String>,
-}
-
 /// The side that fails.
 pub trait Remote: Send + Sync + 'static {
     /// Makes what is missing in the workspace, registers the device and learns the mirrors.
     /// Safe to call again, and by several devices at once.
     fn prepare(&self, hello: &Hello) -> impl Future<Output = Result<Workspace>> + Send;
+
+    /// Meets a workspace again that went back in time: makes what is missing of it, and gives it a new
+    /// instance id unless another device did so since `known` was seen. After a dump and reload the rows
+    /// are stamped anew in the same transaction. `former` are instances that `known` took the place of.
+    /// Refuses a workspace with rows of its own that has nothing to do with any of them. Returns whether
+    /// its ledger knows the device.
+    fn rejoin(
+        &self,
+        hello: &Hello,
+        known: &Identity,
+        former: &[String],
+    ) -> impl Future<Output = Result<bool>> + Send;
 
     /// Applies one batch exactly once.
     fn push(

@@ -82,3 +82,8 @@ create table if not exists :"schema".tidewater_originals (
   original text not null,
   primary key (table_id, pk, col)
 );
+
+-- instances: the instance ids that this workspace had before it went back in time. By them a device knows
+-- the workspace again, and that another device gave it its new id already.
+alter table :"schema".tidewater_workspace
+  add column if not exists instances text[] not null default '{}';

@@ -9,9 +9,10 @@ use super::session::Session;
 use super::workspace;
 use crate::error::{Code, Error, Result};
 use crate::model::Snapshot;
-use crate::remote::{Head, Identity};
+use crate::remote::{Head, Identity, ServerState};
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 /// The columns that the head occupies in its statement.
 pub const COLUMNS: usize = 18;
@@ -36,6 +37,29 @@ pub fn sql(schema: &str, device: &str, extra: &str) -> String {
          left join {s}.tidewater_devices d on d.id = {device} \
          cross join (select case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end \
          as lsn) i"
+    )
+}
+
+/// Whether the workspace row under `w` is on the server that a device knows, and that server not behind
+/// the state in which the device has seen it.
+pub fn is_known(s: &mut Statement, state: &ServerState) -> String {
+    let id = &state.identity;
+    let (instance, system) = (s.text(&id.instance), s.text(&id.system_identifier));
+    let timeline = s.text(&id.timeline);
+    let table = s.bind(i64::from(id.table_oid), Type::INT8);
+    let database = s.bind(i64::from(id.database_oid), Type::INT8);
+    let xmax = s.text(&state.xmax.to_string());
+    let lsn = s.bind(
+        i64::try_from(state.insert_lsn).unwrap_or(i64::MAX),
+        Type::INT8,
+    );
+    format!(
+        "(w.instance = {instance} and w.tableoid::bigint = {table} \
+         and (select system_identifier::text from pg_control_system()) = {system} \
+         and (select oid::bigint from pg_database where datname = current_database()) = {database} \
+         and pg_snapshot_xmax(pg_current_snapshot()) >= {xmax}::text::xid8 \
+         and case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_lsn()), 8) \
+         = {timeline} and pg_current_wal_insert_lsn() - '0/0'::pg_lsn >= {lsn} end)"
     )
 }
 

@@ -7,6 +7,7 @@
 
 use super::PgRemote;
 use super::decode::get;
+use super::head;
 use super::listen;
 use super::quote::{Statement, ident};
 use super::session::Session;
@@ -47,7 +48,7 @@ pub fn advance(schema: &str, batch: &Batch) -> Statement {
     let prev = st.bind(batch.prev.clone(), Type::TEXT);
     let confirmed = st.bind(batch.confirmed, Type::INT8);
     let stored = st.text(&stored_json(batch, BTreeMap::new()));
-    let instance = st.text(&batch.instance);
+    let known = head::is_known(&mut st, &batch.server);
     let oldest = batch
         .items
         .iter()
@@ -65,7 +66,7 @@ pub fn advance(schema: &str, batch: &Batch) -> Statement {
          from jsonb_each(d.outcomes) e where e.key::bigint >= {confirmed}), '{{}}') \
          || jsonb_build_object({seq}::text, {stored}::text::jsonb) \
          where d.id = {id} and d.push_seq = {seq} and d.last_batch is not distinct from {prev} \
-         and exists (select 1 from {s}.tidewater_workspace w where w.instance = {instance} \
+         and exists (select 1 from {s}.tidewater_workspace w where {known} \
          and w.gc_xid <= {oldest}::text::xid8) \
          returning true, {tell}"
     );
@@ -130,20 +131,27 @@ pub async fn explain(session: &Session, schema: &str, batch: &Batch) -> Result<P
     let mut st = Statement::default();
     let id = st.text(&batch.device);
     let seq = st.bind(batch.seq, Type::INT8);
+    let known = head::is_known(&mut st, &batch.server);
     st.sql = format!(
-        "select w.instance, d.push_seq, d.last_batch, (d.outcomes -> {seq}::text)::text \
+        "select coalesce({known}, false), d.push_seq, d.last_batch, (d.outcomes -> {seq}::text)::text \
          from {s}.tidewater_workspace w left join {s}.tidewater_devices d on d.id = {id}"
     );
     let rows = session.query(&st, "reading the ledger").await?;
     let row = rows
         .first()
         .ok_or_else(|| no_answer("reading the ledger"))?;
-    if get::<String>(row, 0)? != batch.instance {
+    if !get::<bool>(row, 0)? {
         return Err(went_back(
-            "the workspace is not the one that the batch was formed for",
+            "the server is not the one that the batch was formed for, or is behind it",
         ));
     }
-    let Some(push_seq) = get::<Option<i64>>(row, 1)? else {
+    let push_seq: Option<i64> = get(row, 1)?;
+    if push_seq.unwrap_or(0) < batch.confirmed {
+        return Err(went_back(
+            "it has forgotten batches that it had acknowledged",
+        ));
+    }
+    let Some(push_seq) = push_seq else {
         return Ok(PushAnswer::Mismatch);
     };
     if let Some(text) = get::<Option<String>>(row, 3)?
@@ -182,7 +190,7 @@ pub fn went_back(why: &str) -> Error {
     Error::new(
         Code::RemoteWentBack,
         format!("the remote is not in the state that this device knows: {why}"),
-        "the server was restored, failed over or reloaded; syncing stops and nothing is lost: see \
+        "it was restored, failed over or reloaded, or it is another one; nothing is lost: see \
          docs/recovery.md",
     )
 }

@@ -17,9 +17,11 @@ mod examine;
 mod fault;
 mod feed;
 mod fetch;
+mod grave;
 mod head;
 mod judge;
 mod ledger;
+mod lineage;
 mod listen;
 mod mirror;
 mod mirror_sql;
@@ -42,8 +44,8 @@ pub use connect::connect;
 use crate::error::{Code, Disposition, Error, Result};
 use crate::model::{Form, Key, Snapshot, Table, Token};
 use crate::remote::{
-    Batch, Examined, Fetched, Head, Hello, Member, Page, PageRequest, PushAnswer, Remote, Standing,
-    Tracked, Workspace,
+    Batch, Examined, Fetched, Head, Hello, Identity, Member, Page, PageRequest, PushAnswer, Remote,
+    Standing, Tracked, Workspace,
 };
 use connect::Dialer;
 use deadpool_postgres::{
@@ -243,6 +245,10 @@ fn owner_role(schema: &str) -> String {
 impl Remote for PgRemote {
     async fn prepare(&self, hello: &Hello) -> Result<Workspace> {
         self.steady(|| workspace::prepare(self, hello)).await
+    }
+
+    async fn rejoin(&self, hello: &Hello, known: &Identity, former: &[String]) -> Result<bool> {
+        lineage::rejoin(self, hello, known, former).await
     }
 
     async fn push(&self, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {

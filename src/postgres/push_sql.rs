@@ -39,7 +39,7 @@ impl<'a> Group<'a> {
 }
 
 /// The time of a change, cut to the server's now; the identity stays.
-fn cut(schema: &str, change: &str) -> String {
+pub fn cut(schema: &str, change: &str) -> String {
     format!(
         "least(left({change}, 10) collate \"C\", \
          (select {}.tidewater_time10(clock_timestamp()))) || right({change}, 16)",

@@ -2,6 +2,7 @@
 //! model decides, and whoever loses is kept whole in the same transaction.
 
 use super::decode::{get, key, key_exprs, row};
+use super::grave;
 use super::judge;
 use super::push::Done;
 use super::push_sql::{self, Group, key_match, keys_as_u};
@@ -231,12 +232,12 @@ impl Rivals<'_> {
             return Ok(Outcome::Applied);
         }
         if Self::seen_by_item(item, &grave) {
-            self.bury_not(item).await?;
+            grave::bury_not(self, item).await?;
             return Ok(Outcome::Applied);
         }
         match self.verdict(item, &grave).await? {
             Side::Local => {
-                self.bury_not(item).await?;
+                grave::bury_not(self, item).await?;
                 done.conflicts += self.record(item, &grave, true).await?;
                 Ok(Outcome::Applied)
             }
@@ -258,6 +259,9 @@ impl Rivals<'_> {
     ) -> Result<Option<Outcome>> {
         let Some(rival) = row.or(grave) else {
             // Neither row nor tombstone: a delete has nothing to do; an upsert was swallowed.
+            if item.bury {
+                grave::bury(self, item).await?;
+            }
             return Ok(Some(match item.op {
                 Op::Delete => Outcome::Applied,
                 Op::Upsert => swallowed(),
@@ -318,7 +322,7 @@ impl Rivals<'_> {
             let item = &self.batch.items[i];
             let outcome = if written.contains(&item.key.encode()) {
                 if item.op == Op::Upsert {
-                    self.bury_not(item).await?;
+                    grave::bury_not(self, item).await?;
                 }
                 Outcome::Applied
             } else {
@@ -417,19 +421,6 @@ impl Rivals<'_> {
         );
         let rows = self.session.query(&s, WHAT).await?;
         Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
-    }
-
-    /// The row is there again: its tombstone goes.
-    async fn bury_not(&self, item: &Item) -> Result<()> {
-        let mut s = Statement::default();
-        let id = s.bind(self.group.tracked.mirror.id, Type::INT4);
-        let pk = s.text(&item.key.encode());
-        s.sql = format!(
-            "delete from {}.tidewater_tombstones where table_id = {id} and pk = {pk}",
-            ident(self.schema)
-        );
-        self.session.query(&s, WHAT).await?;
-        Ok(())
     }
 
     /// Takes back an upsert that lost to a tombstone: the row goes and the tombstone stays as it was,

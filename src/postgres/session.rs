@@ -51,6 +51,11 @@ impl Session {
         }
     }
 
+    /// Gives what follows on this connection a longer deadline, for the rare work on whole tables.
+    pub fn take_time(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
     /// Says that the connection is in a clean state and may be used again.
     pub fn done(mut self) {
         self.clean = true;

@@ -67,11 +67,12 @@ pub fn dry_run(schema: &str, tables: &[Table], standing: Option<&Standing>) -> V
 pub async fn prepare(remote: &PgRemote, hello: &Hello) -> Result<Workspace> {
     let session = remote.session().await?;
     check_server(&session).await?;
-    let mut lock = Statement::default();
-    let name = lock.text(&format!("tidewater:{}", remote.schema));
-    lock.sql = format!("select pg_advisory_xact_lock(hashtextextended({name}, 0))::text");
     session
-        .pipeline(&remote.begin(), &[lock], "locking the workspace")
+        .pipeline(
+            &remote.begin(),
+            &[lock(&remote.schema)],
+            "locking the workspace",
+        )
         .await?;
     let migrated = migrate(&session, &remote.schema, hello).await?;
     register(&session, &remote.schema, hello).await?;
@@ -98,8 +99,16 @@ pub async fn prepare(remote: &PgRemote, hello: &Hello) -> Result<Workspace> {
     })
 }
 
+/// Keeps other devices from making or changing the workspace, for the length of the transaction.
+pub fn lock(schema: &str) -> Statement {
+    let mut s = Statement::default();
+    let name = s.text(&format!("tidewater:{schema}"));
+    s.sql = format!("select pg_advisory_xact_lock(hashtextextended({name}, 0))::text");
+    s
+}
+
 /// Refuses servers that the feed would not be sound on.
-async fn check_server(session: &Session) -> Result<()> {
+pub async fn check_server(session: &Session) -> Result<()> {
     let s = Statement::fixed(
         "select current_setting('server_version_num')::integer, pg_is_in_recovery(), \
               current_setting('server_version'), \
@@ -159,7 +168,8 @@ pub fn no_answer(what: &str) -> Error {
     )
 }
 
-async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool> {
+/// Makes what is missing of the workspace's own tables; whether anything was.
+pub async fn migrate(session: &Session, schema: &str, hello: &Hello) -> Result<bool> {
     let mut s = Statement::default();
     let name = s.text(schema);
     s.sql = format!(

@@ -1,6 +1,7 @@
 //! The key log as the service writes and reads it itself: after a comparison, and to judge one key.
 
 use super::fault::OrFault;
+use super::notes;
 use super::value;
 use crate::error::Result;
 use crate::model::{Key, Table};
@@ -48,12 +49,16 @@ fn append_as(tx: &Connection, table: &Table, key: &Key, op: char) -> Result<()> 
 
 /// Whether a key has a logged, queued or noted change.
 pub fn is_dirty(conn: &Connection, table: &Table, key: &Key) -> Result<bool> {
+    Ok(notes::find(conn, &table.name, &key.encode())?.is_some() || is_unsent(conn, table, key)?)
+}
+
+/// Whether a key has a logged or queued change.
+pub fn is_unsent(conn: &Connection, table: &Table, key: &Key) -> Result<bool> {
     let pk = key.encode();
     let queued: bool = conn
         .prepare_cached(
             "select exists (select 1 from tidewater_outbox where tbl = ?1 and pk = ?2 \
-             and status <> 'synced') \
-             or exists (select 1 from tidewater_note where tbl = ?1 and pk = ?2)",
+             and status <> 'synced')",
         )
         .and_then(|mut s| s.query_row([&table.name, &pk], |r| r.get(0)))
         .or_fault(WHAT)?;

@@ -406,6 +406,19 @@ fn stop(tx: &Connection, table: &str, mirror: &Mirror) -> Result<()> {
     state::set(tx, &stop_name(table), &json)
 }
 
+/// Where tables stopped says nothing any more: the server went back in time.
+pub fn forget_stops(tx: &Connection) -> Result<()> {
+    for known in load_tables(tx)? {
+        let table = &known.table.name;
+        if let Some(mut stopped) = stopped(tx, table)? {
+            stopped.token = Token::empty();
+            let json = serde_json::to_string(&stopped).unwrap_or_default();
+            state::set(tx, &stop_name(table), &json)?;
+        }
+    }
+    Ok(())
+}
+
 /// Where a table stopped; `None` where it never had a mirror.
 pub fn stopped(conn: &Connection, table: &str) -> Result<Option<Stopped>> {
     Ok(state::get(conn, &stop_name(table))?.and_then(|t| serde_json::from_str(&t).ok()))

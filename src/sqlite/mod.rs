@@ -29,6 +29,7 @@ pub mod outbox;
 pub mod private;
 pub mod queue;
 pub mod quote;
+pub mod recall;
 mod refusal;
 pub mod request;
 pub mod scan;

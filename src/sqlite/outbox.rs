@@ -9,6 +9,7 @@ use super::journal::{self, Place};
 use super::local::{Local, load_tables};
 use super::notes;
 use super::private;
+use super::recall::{self, RECONCILED};
 use super::refusal::{fold, refuse};
 use super::state;
 use crate::error::{Code, Error, Result};
@@ -134,12 +135,9 @@ pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<O
     let Some((seq, key, prev)) = found else {
         return Ok(None);
     };
-    let instance = state::identity(conn)?
-        .map(|i| i.instance)
-        .unwrap_or_default();
     Ok(Some(Batch {
         device: state::device_id(conn)?,
-        instance,
+        server: state::server(conn)?,
         seq,
         key,
         prev,
@@ -191,11 +189,11 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
             }
             Some(Err(e)) => return Err(unreadable(&table, &e.to_string())),
         };
-        let carried: bool = r.get(7).or_fault(WHAT)?;
-        let seen = if carried {
-            acknowledged(conn, &table, &pk)?
-        } else {
-            Vec::new()
+        let carried: i64 = r.get(7).or_fault(WHAT)?;
+        let seen = match carried {
+            0 => Vec::new(),
+            RECONCILED => recall::history(conn, &table, &pk)?.tails,
+            _ => acknowledged(conn, &table, &pk)?,
         };
         let settle = if r.get(9).or_fault(WHAT)? {
             unsent_beside(conn, &table, seq)?
@@ -207,7 +205,7 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
             key: Key::decode(&pk).ok_or_else(|| unreadable(&table, "primary key"))?,
             policy: if takes_back {
                 Policy::LocalWins
-            } else if carried {
+            } else if carried != 0 {
                 Policy::LastWriteWins
             } else {
                 policy(&table)
@@ -223,6 +221,7 @@ fn members(conn: &Connection, seq: i64, policy: &dyn Fn(&str) -> Policy) -> Resu
             known: r.get(6).or_fault(WHAT)?,
             settle,
             seen,
+            bury: carried == RECONCILED && payload.is_none(),
             erase,
         });
     }

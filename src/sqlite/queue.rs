@@ -217,6 +217,12 @@ pub const AWAY: Why = (
     "this device was away for longer than deletes are remembered",
 );
 
+/// SYNC-007, and the ledger does not know the device.
+pub const FORGOTTEN: Why = (
+    Some("SYNC-007"),
+    "the remote does not know this device any more",
+);
+
 /// Takes a new identity: the chain starts anew, batches dissolve, what was not sent is
 /// kept with its keys and bases and marked as carried over. Cursor and notes stay: they are honest.
 pub fn take_new_identity(local: &mut Local, why: Why, now_ms: i64) -> Result<String> {
@@ -224,9 +230,23 @@ pub fn take_new_identity(local: &mut Local, why: Why, now_ms: i64) -> Result<Str
     let former = state::device_id(&tx)?;
     let id = ulid::Ulid::generate().to_string();
     state::change_id(&tx, &id)?;
-    state::set_number(&tx, "push_seq", 0)?;
-    state::set_number(&tx, "confirmed", 0)?;
-    state::put(&tx, "chain_key", None)?;
+    dissolve(&tx)?;
+    let told = Detail {
+        code: why.0.map(str::to_owned),
+        message: Some(format!("{}; it was {former}", why.1)),
+        device: Some(id.clone()),
+        ..Detail::default()
+    };
+    journal::record(&tx, now_ms, Kind::NewIdentity, Place::Device, None, &told)?;
+    tx.commit().or_fault(WHAT)?;
+    Ok(id)
+}
+
+/// The chain starts anew: batches dissolve, and what was not sent waits again as carried over.
+pub fn dissolve(tx: &Connection) -> Result<()> {
+    state::set_number(tx, "push_seq", 0)?;
+    state::set_number(tx, "confirmed", 0)?;
+    state::put(tx, "chain_key", None)?;
     tx.execute("delete from tidewater_batch", [])
         .or_fault(WHAT)?;
     // Two entries of one row fold: the newer content, the older base and place.
@@ -243,14 +263,5 @@ pub fn take_new_identity(local: &mut Local, why: Why, now_ms: i64) -> Result<Str
          update tidewater_outbox set carried = 1 where status <> 'synced'",
     )
     .or_fault(WHAT)?;
-    state::bump_epoch(&tx)?;
-    let told = Detail {
-        code: why.0.map(str::to_owned),
-        message: Some(format!("{}; it was {former}", why.1)),
-        device: Some(id.clone()),
-        ..Detail::default()
-    };
-    journal::record(&tx, now_ms, Kind::NewIdentity, Place::Device, None, &told)?;
-    tx.commit().or_fault(WHAT)?;
-    Ok(id)
+    state::bump_epoch(tx)
 }

@@ -2,12 +2,13 @@
 //!
 //! Names: migration, schema_version, device_id, former_ids (JSON), device_name, paused, identity (JSON), token (JSON),
 //! insert_lsn, push_seq (the next number to give), confirmed, chain_key, epoch, clock_offset_ms,
-//! synced_total, last_push_at, last_pull_at, problems (JSON), reidentified_at, healed_at.
+//! synced_total, last_push_at, last_pull_at, problems (JSON), reidentified_at, healed_at,
+//! former_instances (JSON), reconciling (JSON of the token before), reconciled_at.
 
 use super::fault::OrFault;
 use crate::error::{Code, Error, Result};
-use crate::model::Token;
-use crate::remote::Identity;
+use crate::model::{Snapshot, Token};
+use crate::remote::{Identity, ServerState};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,24 @@ pub fn set_identity(conn: &Connection, identity: &Identity) -> Result<()> {
         "identity",
         &serde_json::to_string(identity).unwrap_or_default(),
     )
+}
+
+/// The state in which this device has seen the server.
+pub fn server(conn: &Connection) -> Result<ServerState> {
+    let token = token(conn)?;
+    let target = token.target.as_ref().map_or(0, Snapshot::xmax);
+    Ok(ServerState {
+        identity: identity(conn)?.unwrap_or_default(),
+        xmax: token.last.xmax().max(target),
+        insert_lsn: u64::try_from(number(conn, "insert_lsn")?).unwrap_or(0),
+    })
+}
+
+/// Instances of the workspace that this file knew before it went back in time.
+pub fn former_instances(conn: &Connection) -> Result<Vec<String>> {
+    Ok(get(conn, "former_instances")?
+        .and_then(|t| serde_json::from_str(&t).ok())
+        .unwrap_or_default())
 }
 
 /// Whether syncing is paused.

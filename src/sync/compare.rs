@@ -35,8 +35,10 @@ pub(super) struct Pair {
     pub own: bool,
     /// Whether a device wrote what is there.
     by_device: bool,
+    /// The device that wrote what is there.
+    pub by: String,
     /// Whether the row stays here, so that its key was not asked for.
-    private: bool,
+    pub private: bool,
 }
 
 impl Pair {
@@ -49,6 +51,7 @@ impl Pair {
             seen: true,
             own: false,
             by_device: false,
+            by: String::new(),
             private: true,
         }
     }
@@ -196,7 +199,11 @@ fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Option<Pair>
     if private::is_private(conn, &t.table, &pk)? {
         return Ok(None);
     }
-    let own = f.version.as_ref().is_some_and(|v| v.device == id);
+    let by = f
+        .version
+        .as_ref()
+        .map_or_else(String::new, |v| v.device.clone());
+    let own = f.version.is_some() && by == id;
     let here = app_row::read(conn, &t.table, &f.key).or_fault(WHAT)?;
     let change = f.version.as_ref().map(|v| v.change.clone());
     let by_device = f.version.as_ref().is_some_and(|v| v.device != "0");
@@ -210,6 +217,7 @@ fn pair(local: &Local, t: &Tracked, id: &str, f: Fetched) -> Result<Option<Pair>
         seen: f.seen || own,
         own,
         by_device,
+        by,
         private: false,
     }))
 }

@@ -69,6 +69,8 @@ pub struct Device<R> {
     pub(super) stuck: u64,
     /// Whether the clock was said to be off.
     pub(super) clock_told: bool,
+    /// Whether the server went back in time and is being met again: what was known of it does not count.
+    pub(super) reconciling: bool,
     /// Whether the remote was prepared in this process.
     prepared: bool,
 }
@@ -93,6 +95,7 @@ impl<R: Remote> Device<R> {
             repeats: Repeats::default(),
             stuck: 0,
             clock_told: false,
+            reconciling: false,
             prepared: false,
         })
     }
@@ -164,7 +167,7 @@ impl<R: Remote> Device<R> {
         let mut workspace = self.remote.prepare(&hello).await?;
         self.monitor.reached();
         let seen_before = state::identity(self.local.conn())?;
-        if let Some(before) = &seen_before {
+        if let Some(before) = seen_before.as_ref().filter(|_| !self.reconciling) {
             check_identity(before, &workspace.identity)?;
         }
         let has_read = state::token(self.local.conn())? != Token::empty();
@@ -188,7 +191,7 @@ impl<R: Remote> Device<R> {
             let fresh = workspace.mirrors.get(&k.table.name).cloned();
             let fresh = fresh.map(|mut m| {
                 // A raised epoch is dealt with by the comparison, not forgotten here.
-                if let Some(old) = &k.mirror {
+                if let Some(old) = k.mirror.as_ref().filter(|_| !self.reconciling) {
                     m.epoch = old.epoch;
                 }
                 m
@@ -271,12 +274,12 @@ impl<R: Remote> Device<R> {
         let own = head.push_seq == confirmed && head.last_batch == chain;
         let sent = queue::was_sent(conn, head.push_seq - 1, head.last_batch.as_deref())?;
         if !own && !sent {
-            if head.push_seq >= 0 && head.push_seq < confirmed {
+            if head.push_seq.max(0) < confirmed {
                 return Err(went_back(
                     "it has forgotten batches that it had acknowledged",
                 ));
             }
-            return Ok(if head.push_seq < 0 && confirmed == 0 {
+            return Ok(if head.push_seq < 0 {
                 Verdict::Unregistered
             } else {
                 Verdict::Copied
@@ -350,6 +353,15 @@ impl<R: Remote> Device<R> {
                 remedy: "nothing to do; make copies with `tidewater clone`".into(),
             });
         }
+        let reconciled = state::number(conn, "reconciled_at")?;
+        if reconciled > now_ms() - 86_400_000 && reconciled > 0 {
+            problems.push(Problem {
+                code: Code::RemoteWentBack.as_str().into(),
+                message: "the server went back in time; what it lacked was queued again".into(),
+                remedy: "nothing to do; look at `tidewater conflicts` for rows that met others"
+                    .into(),
+            });
+        }
         if state::problems_are(conn, &problems)? {
             return Ok(());
         }
@@ -407,7 +419,7 @@ fn went_back(why: &str) -> Error {
     Error::new(
         Code::RemoteWentBack,
         format!("the remote is not in the state that this device knows: {why}"),
-        "the server was restored, failed over or reloaded; syncing stops and nothing is lost: see \
+        "it was restored, failed over or reloaded, or it is another one; nothing is lost: see \
          docs/recovery.md",
     )
 }

@@ -29,6 +29,7 @@ mod preserve;
 mod provision;
 mod pull;
 mod push;
+mod reconcile;
 mod relist;
 mod repair;
 mod repeat;

@@ -2,7 +2,7 @@
 //! its end.
 
 use super::device::{Device, now_ms};
-use super::{heal, lock, ops::NowOptions, pull, push};
+use super::{heal, lock, ops::NowOptions, pull, push, reconcile};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
@@ -38,8 +38,24 @@ pub enum Answer {
     Failed(ErrorReport, u8),
 }
 
-/// One sync of a device that this process holds.
+/// One sync of a device that this process holds. A server that went back in time is met again first.
 pub async fn sync<R: Remote>(
+    device: &mut Device<R>,
+    request: &Request,
+    stop: &CancellationToken,
+    progress: &dyn Progress,
+) -> Result<NowReport> {
+    match exchange(device, request, stop, progress).await {
+        Err(e) if e.code == Code::RemoteWentBack => {
+            reconcile::reconcile(device, &e, progress).await?;
+            // Once: a server that goes back again meanwhile is dealt with by the next sync.
+            exchange(device, request, stop, progress).await
+        }
+        done => done,
+    }
+}
+
+async fn exchange<R: Remote>(
     device: &mut Device<R>,
     request: &Request,
     stop: &CancellationToken,

@@ -118,8 +118,7 @@ pub async fn drain<R: Remote>(
                 return Err(Error::new(
                     Code::RemoteWentBack,
                     "the remote has forgotten batches that it had acknowledged",
-                    "the server was restored or failed over; syncing stops and nothing is lost: see \
-                     docs/recovery.md",
+                    "the server was restored or failed over; nothing is lost: see docs/recovery.md",
                 ));
             }
             Ok(PushAnswer::Gone) => {

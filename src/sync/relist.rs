@@ -71,8 +71,13 @@ pub async fn relist<R: Remote>(device: &mut Device<R>) -> Result<()> {
     tx.commit().or_fault(WHAT)
 }
 
+/// Forgets a listing that is under way: another one took its place.
+pub fn forget(tx: &Tx<'_>) -> Result<()> {
+    state::put(tx, FORMER, None)
+}
+
 /// Stores the cursor behind a full listing. What was asked for before it is stale.
-fn arrive(tx: &Tx<'_>, token: &Token, lsn: u64) -> Result<()> {
+pub(super) fn arrive(tx: &Tx<'_>, token: &Token, lsn: u64) -> Result<()> {
     state::set_token(tx, token)?;
     state::set_number(tx, "insert_lsn", i64::try_from(lsn).unwrap_or(0))?;
     state::bump_epoch(tx)

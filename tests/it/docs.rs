@@ -249,7 +249,7 @@ fn the_quick_start_runs() {
     );
 }
 
-/// A device whose server was restored: `n2` is only here and not sent, `n3` is only there.
+/// A device that meets another workspace, as its server was restored: `n2` is only here and not sent, `n3` is only there.
 fn after_a_restore(schema: &Schema, folder: &Path) {
     let sql = |text: &str| {
         rusqlite::Connection::open(folder.join("app.db"))
@@ -262,7 +262,9 @@ fn after_a_restore(schema: &Schema, folder: &Path) {
     let init = ["init", "--db", "app.db", "--remote", url, "--schema", name];
     tidewater(folder, &init).ok();
     tidewater(folder, &["now"]).ok();
-    schema.exec("update tidewater_workspace set instance = 'restored'");
+    schema.exec(
+        "update tidewater_workspace set instance = 'restored'; delete from tidewater_devices",
+    );
     schema.exec("insert into notes (id, body) values ('n3', 'there')");
     sql("insert into notes values ('n2', 'here')");
     tidewater(folder, &["now"]).expect_code(6);

@@ -9,7 +9,8 @@ use std::path::Path;
 use tidewater::model::{ChangeKey, Key, Op, Policy, Row, Snapshot, Token, Value};
 use tidewater::postgres::PgRemote;
 use tidewater::remote::{
-    Batch, Hello, Item, Outcome, Page, PageRequest, PushAnswer, Remote, Tracked,
+    Batch, Hello, Identity, Item, Outcome, Page, PageRequest, PushAnswer, Remote, ServerState,
+    Tracked,
 };
 use tidewater::sqlite::apply::{self, Applied, Slicing};
 use tidewater::sqlite::local::{Local, load_tables, tracked};
@@ -21,7 +22,7 @@ struct Hand {
     runtime: Runtime,
     remote: PgRemote,
     tables: Vec<Tracked>,
-    instance: String,
+    identity: Identity,
     device: String,
     /// The time of its next change, ms.
     clock: i64,
@@ -53,7 +54,7 @@ impl Hand {
         };
         let workspace = runtime.block_on(remote.prepare(&hello)).expect("prepared");
         Hand {
-            instance: workspace.identity.instance,
+            identity: workspace.identity,
             runtime,
             remote,
             tables,
@@ -85,6 +86,7 @@ impl Hand {
             known: base.last != Snapshot::empty(),
             settle: None,
             seen: Vec::new(),
+            bury: false,
             policy: Policy::LastWriteWins,
             erase: false,
         }
@@ -93,7 +95,10 @@ impl Hand {
     fn batch(&self, seq: i64, prev: Option<&Batch>, confirmed: i64, items: Vec<Item>) -> Batch {
         Batch {
             device: self.device.clone(),
-            instance: self.instance.clone(),
+            server: ServerState {
+                identity: self.identity.clone(),
+                ..ServerState::default()
+            },
             seq,
             key: ulid::Ulid::generate().to_string(),
             prev: prev.map(|b| b.key.clone()),

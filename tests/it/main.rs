@@ -65,6 +65,7 @@ mod stories;
 mod support;
 mod swaps;
 mod systemd;
+mod time_travel;
 mod together;
 mod types;
 mod types_keys;
