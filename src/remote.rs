@@ -24,8 +24,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The form of the workspace that this program makes and needs: the number of its last migration. A
-/// device that has met an older form brings it up to date at its next contact.
+/// The workspace's last migration that this program knows; an older form is brought up to date.
 pub const WORKSPACE_FORM: i64 = 2;
 
 /// What a device learned of one mirror table.
@@ -109,6 +108,8 @@ pub struct Hello {
     pub user_version: i64,
     /// The id that this file had before, where it gave that up for good.
     pub former: Option<String>,
+    /// By table: exchanged columns that its app has dropped; refused while the server has one of them.
+    pub dropped: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The workspace as it stands after [`Remote::prepare`].

@@ -7,7 +7,7 @@ use super::decode::get;
 use super::mirror_sql;
 use super::quote::{Statement, ident, qualified};
 use super::session::Session;
-use super::shape::{Found, catalogue, fit};
+use super::shape::{Found, catalogue, fit, refuse_dropped};
 use super::typed;
 use crate::error::{Code, Error, Result};
 use crate::model::{Limit, Table};
@@ -131,6 +131,9 @@ async fn ensure_one(
     match (known, found) {
         (Some(_), Some(found)) if !found.is_mirror() => Err(displaced()),
         (Some((id, epoch)), Some(found)) => {
+            if let Some(dropped) = hello.dropped.get(&table.name) {
+                refuse_dropped(schema, table, &found, dropped)?;
+            }
             let missing: Vec<_> = table
                 .replicated()
                 .filter(|c| !found.columns.contains_key(&c.name))

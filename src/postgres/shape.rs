@@ -8,7 +8,7 @@ use super::session::Session;
 use crate::error::{Code, Error, Result};
 use crate::model::{Limit, Table};
 use crate::remote::Mirror;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::Type;
 
 /// A column as the catalogue shows it.
@@ -165,6 +165,25 @@ pub fn fit(schema: &str, table: &Table, found: &Found, added: &[&str]) -> Result
         limits,
         has_foreign_keys: found.has_foreign_keys,
     })
+}
+
+/// Fails where the server still has a column that the device's app has dropped. No device ever drops it
+/// there: others may still fill it.
+pub fn refuse_dropped(
+    schema: &str,
+    table: &Table,
+    found: &Found,
+    dropped: &BTreeSet<String>,
+) -> Result<()> {
+    match dropped.iter().find(|c| found.columns.contains_key(*c)) {
+        None => Ok(()),
+        Some(column) => Err(differ(
+            format!("the app dropped column {column}, which the server still has with its values"),
+            &format!("drop column {}", ident(column)),
+            schema,
+            table,
+        )),
+    }
 }
 
 /// Fails where the primary keys of the two sides are not the same.

@@ -207,7 +207,12 @@ fn enter(
     } else {
         fold.at + bases.offset
     };
-    let change = ChangeKey::new(edited, ulid::Ulid::generate().random());
+    let mut tail = ulid::Ulid::generate().random();
+    if fold.first_op == "R" {
+        // Nor does what has no history beat another change without a time.
+        tail >>= 16;
+    }
+    let change = ChangeKey::new(edited, tail);
     let too_large = size > limits.row_bytes_max;
     let held = fold.held && op == Op::Delete && !erase;
     let parked = too_large || held;

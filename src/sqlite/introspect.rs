@@ -7,7 +7,7 @@
 use super::capture::{is_ours, name_after};
 use super::fault::OrFault;
 use super::quote::literal;
-use super::skip::{Skipped, is_book, unfit};
+use super::skip::{Skipped, is_book, is_copy, unfit};
 use super::types;
 use crate::error::{Code, Error, Result};
 use crate::model::{Column, ForeignKey, PgType, Privacy, RowPrivacy, Table, Unique};
@@ -253,6 +253,12 @@ fn describe(conn: &Connection, l: &Listed) -> Result<std::result::Result<Table, 
         return Ok(Err(Skipped::plain(
             &l.name,
             "book-keeping of a migration tool",
+        )));
+    }
+    if is_copy(&l.name) {
+        return Ok(Err(Skipped::plain(
+            &l.name,
+            "a migration's passing copy of a table",
         )));
     }
     if let Some((reason, remedy)) = unfit(&l.name, &columns) {

@@ -9,13 +9,13 @@ use super::fault::OrFault;
 use super::quote::ident;
 use super::state;
 use super::status_view;
+pub use super::stopped::{Stopped, forget_stops, stopped};
+use super::stopped::{remember_renamed, stop, stop_name};
 use crate::error::{Code, Disposition, Error, Result};
-use crate::model::{Table, Token};
+use crate::model::Table;
 use crate::remote::{Mirror, Tracked};
 pub use rusqlite::Connection;
 use rusqlite::{OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -315,6 +315,9 @@ pub fn store_tables(tx: &Connection, tables: &[Table]) -> Result<()> {
         if let (None, Some(lost)) = (&mirror, before.and_then(|o| o.mirror.as_ref())) {
             stop(tx, &t.name, lost)?;
         }
+        if let Some(before) = before {
+            remember_renamed(tx, &before.table, t)?;
+        }
         let spec = serde_json::to_string(t).unwrap_or_default();
         tx.execute(
             "insert into tidewater_table (name, rank, spec, mirror, heal) values (?1, ?2, ?3, ?4, ?5)",
@@ -381,47 +384,6 @@ pub fn tracked(known: &[Known]) -> Vec<Tracked> {
             })
         })
         .collect()
-}
-
-/// Where a table that has no mirror for now stood when it lost it. The feed goes on without the table,
-/// so the cursor says nothing of its rows any more.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Stopped {
-    /// What this device had seen of the table.
-    pub token: Token,
-    /// The columns that it had received.
-    pub columns: BTreeSet<String>,
-}
-
-fn stop_name(table: &str) -> String {
-    format!("stopped:{table}")
-}
-
-fn stop(tx: &Connection, table: &str, mirror: &Mirror) -> Result<()> {
-    let stopped = Stopped {
-        token: state::token(tx)?,
-        columns: mirror.wires.keys().cloned().collect(),
-    };
-    let json = serde_json::to_string(&stopped).unwrap_or_default();
-    state::set(tx, &stop_name(table), &json)
-}
-
-/// Where tables stopped says nothing any more: the server went back in time.
-pub fn forget_stops(tx: &Connection) -> Result<()> {
-    for known in load_tables(tx)? {
-        let table = &known.table.name;
-        if let Some(mut stopped) = stopped(tx, table)? {
-            stopped.token = Token::empty();
-            let json = serde_json::to_string(&stopped).unwrap_or_default();
-            state::set(tx, &stop_name(table), &json)?;
-        }
-    }
-    Ok(())
-}
-
-/// Where a table stopped; `None` where it never had a mirror.
-pub fn stopped(conn: &Connection, table: &str) -> Result<Option<Stopped>> {
-    Ok(state::get(conn, &stop_name(table))?.and_then(|t| serde_json::from_str(&t).ok()))
 }
 
 /// Stores what was learned of a mirror; `None` forgets it.

@@ -37,6 +37,7 @@ pub mod skip;
 pub mod state;
 pub mod status_view;
 pub mod stock;
+pub mod stopped;
 mod swap;
 pub mod types;
 pub mod value;

@@ -107,6 +107,16 @@ pub(super) fn is_book(name: &str, columns: &[Column]) -> bool {
         })
 }
 
+/// How migration tools call the copy in which they make a table anew, before it takes the table's name:
+/// Alembic, Django, Drizzle, Entity Framework. It is there for a moment, or left over by a migration that
+/// failed; the rows are in the table itself.
+const COPIES: [&str; 4] = ["_alembic_tmp_", "new__", "__new_", "ef_temp_"];
+
+/// Whether a table is a migration's passing copy of another.
+pub(super) fn is_copy(name: &str) -> bool {
+    COPIES.iter().any(|c| name.starts_with(c))
+}
+
 /// Postgres keeps no more bytes of a name than this.
 const NAME_MAX: usize = 63;
 /// Postgres allows 1,600 columns, tidewater's three and some room for its own among them.

@@ -13,7 +13,8 @@ use crate::model::{Key, Row, Token, Value, Wire};
 use crate::remote::{Fetched, Remote, Tracked};
 use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
-use crate::sqlite::local::{Connection, Local, count, set_heal, stopped};
+use crate::sqlite::local::{Connection, Local, Stopped, count, set_heal};
+use crate::sqlite::stopped::{self, stopped};
 use crate::sqlite::{app_row, brake, heal_log, inbox, notes, private, queue, state};
 use std::collections::BTreeSet;
 
@@ -114,6 +115,39 @@ impl Pair {
             .0
             .iter()
             .any(|(c, v)| !columns.contains(c) && *v != Value::Null && here.get(c) != Some(v))
+    }
+}
+
+/// Who holds anything in columns that only the other side was known to fill.
+enum Filled {
+    There,
+    Both,
+}
+
+impl Pair {
+    /// How the sides differ where they differ in no other columns than these; `None` where they do.
+    fn differs_in(&self, columns: &BTreeSet<String>) -> Option<Filled> {
+        let (here, there) = (self.here.as_ref()?, self.there.as_ref()?);
+        let mut filled = Filled::There;
+        for (c, v) in &there.0 {
+            match here.get(c) {
+                Some(h) if h != v && !columns.contains(c) => return None,
+                Some(h) if h != v && *h != Value::Null => filled = Filled::Both,
+                _ => {}
+            }
+        }
+        Some(filled)
+    }
+
+    /// Whether the sides hold different values in a column that was renamed here.
+    fn differs_in_renamed(&self, stopped: &Stopped) -> bool {
+        let (Some(here), Some(there)) = (&self.here, &self.there) else {
+            return false;
+        };
+        stopped.renamed.keys().any(|c| {
+            let (here, there) = (here.get(c), there.get(c));
+            here.is_some_and(|v| *v != Value::Null) && there.is_some() && here != there
+        })
     }
 }
 
@@ -273,6 +307,11 @@ pub async fn catch_up<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<
     let base = stopped
         .as_ref()
         .map_or_else(Token::empty, |s| s.token.clone());
+    if let Some(received) = columns.filter(|_| widened) {
+        let mut unreceived: BTreeSet<String> = t.mirror.wires.keys().cloned().collect();
+        unreceived.retain(|c| !received.contains(c));
+        stopped::set_unreceived(device.local.conn(), &name, Some(&unreceived))?;
+    }
     walk(device, t, |local, pairs| {
         let tx = local.begin()?;
         let base = notes::intern(&tx, &base)?;
@@ -285,6 +324,11 @@ pub async fn catch_up<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<
             if widened && columns.is_some_and(|c| p.holds_unreceived(c)) {
                 // The row was seen, but not this value of it: an edit made here must not blank it.
                 let pk = p.key.encode();
+                if stopped.as_ref().is_some_and(|s| p.differs_in_renamed(s)) {
+                    // What was written here under the old name is nowhere under the new one: the push
+                    // decides, and keeps what loses.
+                    heal_log::append_unknown(&tx, &t.table, &p.key)?;
+                }
                 notes::leave(&tx, &name, &pk, unseen)?;
                 queue::rebase(&tx, &name, &pk, unseen)?;
                 continue;
@@ -310,6 +354,7 @@ pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> 
     let table = t.table.clone();
     let (mut found, mut gone, mut rows) = (0_u64, 0_u64, 0_u64);
     brake::forget_uncounted(device.local.conn(), &table.name)?;
+    let unreceived = stopped::unreceived(device.local.conn(), &table.name)?;
     walk(device, t, |local, pairs| {
         rows += pairs.iter().filter(|p| p.there.is_some()).count() as u64;
         let tx = local.begin()?;
@@ -322,7 +367,14 @@ pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> 
         for p in pairs.iter().filter(|p| !p.agrees()) {
             let noted = notes::find(&tx, &table.name, &p.key.encode())?.is_some();
             if p.here.is_some() {
-                heal_log::append(&tx, &table, &p.key)?;
+                match p.differs_in(&unreceived) {
+                    // The note brings what others filled in; this side has nothing to say to it.
+                    Some(Filled::There) if noted => continue,
+                    Some(Filled::Both) if noted => {
+                        heal_log::append_unknown(&tx, &table, &p.key)?;
+                    }
+                    _ => heal_log::append(&tx, &table, &p.key)?,
+                }
             } else if !p.seen || noted {
                 continue;
             } else {
@@ -345,6 +397,7 @@ pub async fn heal<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<()> 
         brake::release(&tx, &table.name)?;
     }
     set_heal(&tx, &table.name, false)?;
+    stopped::set_unreceived(&tx, &table.name, None)?;
     tx.commit().or_fault(WHAT)?;
     if held {
         device.monitor.error(Code::MassDelete.as_str());

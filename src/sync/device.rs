@@ -11,9 +11,10 @@ use crate::report::Progress;
 use crate::sqlite::claim::{ClaimLimits, claim};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::journal::{self, Detail, Kind, Place};
-use crate::sqlite::local::{Known, Local, load_tables, set_mirror, tracked};
+use crate::sqlite::local::{Known, Local, load_tables, set_mirror, stopped, tracked};
 use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -157,12 +158,19 @@ impl<R: Remote> Device<R> {
     /// Makes workspace and mirrors where anything of them is missing, and learns them.
     pub async fn prepare(&mut self) -> Result<()> {
         let known = load_tables(self.local.conn())?;
+        let mut dropped = BTreeMap::new();
+        for k in known.iter().filter(|k| k.mirror.is_none()) {
+            if let Some(stopped) = stopped(self.local.conn(), &k.table.name)? {
+                dropped.insert(k.table.name.clone(), stopped.dropped(&k.table));
+            }
+        }
         let hello = Hello {
             device: self.id()?,
             name: state::get(self.local.conn(), "device_name")?.unwrap_or_default(),
             tables: known.iter().map(|k| k.table.clone()).collect(),
             user_version: self.local.user_version()?,
             former: relist::former(&self.local)?,
+            dropped,
         };
         let mut workspace = self.remote.prepare(&hello).await?;
         self.monitor.reached();

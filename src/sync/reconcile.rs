@@ -22,6 +22,7 @@ use crate::sqlite::fault::OrFault;
 use crate::sqlite::journal::{self, Detail, Place};
 use crate::sqlite::local::{Local, Tx, load_tables};
 use crate::sqlite::{notes, queue, recall, state};
+use std::collections::BTreeMap;
 
 const WHAT: &str = "comparing with a server that went back in time";
 
@@ -66,6 +67,8 @@ pub async fn reconcile<R: Remote>(
             .collect(),
         user_version: device.local.user_version()?,
         former: None,
+        // Nothing is made or widened here; `prepare` judges the tables.
+        dropped: BTreeMap::new(),
     };
     let former = state::former_instances(device.local.conn())?;
     let registered = device.remote.rejoin(&hello, &known, &former).await?;

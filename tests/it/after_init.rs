@@ -67,6 +67,8 @@ fn a_column_that_is_dropped_under_waiting_changes_does_not_stop_them() {
     queue_offline(&mut a);
     a.sql("alter table notes drop column body");
     a.sql("insert into notes values ('n2', 'two')");
+    a.tw(&["now"]).ok();
+    fleet.schema.exec("alter table notes drop column body");
     let report = a.json(&["now"]);
     assert_eq!(
         (&report["pending"], &report["failed"]),

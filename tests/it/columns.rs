@@ -84,3 +84,33 @@ fn a_row_written_without_triggers_is_found_though_another_goes_meanwhile() {
     let held = fleet.server("select id from note order by id");
     assert_eq!(held, [["n2"], ["n3"], ["n4"]]);
 }
+
+#[test]
+fn a_rebuild_that_adds_a_column_later_than_others_blanks_nothing() {
+    const NEW: &str = "create table new__note (id text primary key, body text, colour text);
+        insert into new__note (id, body) select id, body from note; drop table note;
+        alter table new__note rename to note;";
+    let fleet = Fleet::new("create table note (id text primary key, body text)");
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    a.sql("insert into note values ('n1', 'one')");
+    a.tw(&["now"]).ok();
+    b.tw(&["now"]).ok();
+    // Written while capture was bare, so without a time: nothing but the rules keeps it standing.
+    let more: Vec<String> = (2..30).map(|i| format!("('n{i}', 'x', 'red')")).collect();
+    a.sql(&format!(
+        "{NEW} insert into note values {}",
+        more.join(", ")
+    ));
+    a.tw(&["now"]).ok();
+    b.tw(&["now"]).ok();
+    b.sql(&format!(
+        "{NEW} update note set body = 'by b' where id = 'n1'"
+    ));
+    fleet.converge(&[&a, &b], "select id, body, colour from note order by id");
+    let red = "select count(*) from note where colour = 'red'";
+    assert_eq!(
+        (b.rows(red), fleet.conflicts()),
+        (vec![vec!["28".to_owned()]], 0)
+    );
+    assert_eq!(b.rows("select body from note where id = 'n1'"), [["by b"]]);
+}

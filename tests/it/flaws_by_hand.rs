@@ -51,6 +51,7 @@ impl Hand {
             tables: tables.iter().map(|t| t.table.clone()).collect(),
             user_version: 0,
             former: None,
+            dropped: std::collections::BTreeMap::new(),
         };
         let workspace = runtime.block_on(remote.prepare(&hello)).expect("prepared");
         Hand {
