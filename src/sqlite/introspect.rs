@@ -46,6 +46,8 @@ pub struct Introspection {
     pub tables: Vec<Table>,
     /// The tables that are left out, by name.
     pub skipped: Vec<Skipped>,
+    /// Tables of which the configuration says what does not fit them: none of them is tracked.
+    pub refused: Vec<Error>,
     /// The schema's version at this look.
     pub schema_version: i64,
 }
@@ -59,14 +61,25 @@ struct Listed {
 
 const WHAT: &str = "reading the schema";
 
-/// Looks at every table of the file.
+/// Looks at every table of the file. Whatever the configuration says that does not fit is an error.
 pub fn tables(conn: &Connection, settings: &TrackSettings) -> Result<Introspection> {
+    let mut found = tables_that_fit(conn, settings)?;
+    match found.refused.pop() {
+        Some(e) => Err(e),
+        None => Ok(found),
+    }
+}
+
+/// The same where the app changed its schema under a device: a table that the configuration does not
+/// fit any more stops by itself, on the side on which nothing leaves, and the others go on.
+pub fn tables_that_fit(conn: &Connection, settings: &TrackSettings) -> Result<Introspection> {
     let include = globs("tables", &settings.include)?;
     let exclude = globs("exclude", &settings.exclude)?;
     let listed = listed(conn)?;
+    let mut refused = Vec::new();
     for name in settings.privacy.keys() {
         if !listed.iter().any(|l| l.name.eq_ignore_ascii_case(name)) {
-            return Err(configuration(
+            refused.push(configuration(
                 name,
                 format!("[tables.{name}] names a table that is not in the file"),
                 "correct the name or remove the section",
@@ -107,14 +120,15 @@ pub fn tables(conn: &Connection, settings: &TrackSettings) -> Result<Introspecti
         }
         match describe(conn, &l)? {
             Ok(mut table) => {
-                if let Some(privacy) = privacy {
-                    apply_privacy(&mut table, privacy)?;
-                }
                 let named = |(n, _): &(&String, _)| n.eq_ignore_ascii_case(&l.name);
-                if let Some((_, types)) = settings.types.iter().find(named) {
-                    types::apply(&mut table, types)?;
+                let types = settings.types.iter().find(named).map(|(_, t)| t);
+                let fits = privacy
+                    .map_or(Ok(()), |p| apply_privacy(&mut table, p))
+                    .and_then(|()| types.map_or(Ok(()), |t| types::apply(&mut table, t)));
+                match fits {
+                    Ok(()) => out.push(table),
+                    Err(e) => refused.push(e),
                 }
-                out.push(table);
             }
             Err(why) => skipped.push(why),
         }
@@ -123,6 +137,7 @@ pub fn tables(conn: &Connection, settings: &TrackSettings) -> Result<Introspecti
     Ok(Introspection {
         tables: parents_first(out),
         skipped,
+        refused,
         schema_version: conn
             .query_row("pragma schema_version", [], |r| r.get(0))
             .or_fault(WHAT)?,

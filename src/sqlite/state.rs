@@ -2,7 +2,7 @@
 //!
 //! Names: migration, schema_version, device_id, former_ids (JSON), device_name, paused, identity (JSON), token (JSON),
 //! insert_lsn, push_seq (the next number to give), confirmed, chain_key, epoch, clock_offset_ms,
-//! synced_total, last_push_at, last_pull_at, problems (JSON), reidentified_at, healed_at,
+//! synced_total, last_push_at, last_pull_at, problems and unfit (JSON), reidentified_at, healed_at,
 //! former_instances (JSON), reconciling (JSON of the token before), reconciled_at.
 
 use super::fault::OrFault;
@@ -180,4 +180,20 @@ pub fn problems_are(conn: &Connection, problems: &[Problem]) -> Result<bool> {
 pub fn set_problems(conn: &Connection, problems: &[Problem]) -> Result<()> {
     let json = serde_json::to_string(problems).unwrap_or_default();
     set(conn, "problems", &json)
+}
+
+/// Tables that the configuration does not fit since the app changed its schema: they are not tracked.
+pub fn set_unfit(conn: &Connection, problems: &[Problem]) -> Result<()> {
+    if problems.is_empty() && get(conn, "unfit")?.is_none() {
+        return Ok(());
+    }
+    let json = serde_json::to_string(problems).unwrap_or_default();
+    set(conn, "unfit", &json)
+}
+
+/// See [`set_unfit`].
+pub fn unfit(conn: &Connection) -> Result<Vec<Problem>> {
+    Ok(get(conn, "unfit")?
+        .and_then(|json| serde_json::from_str(&json).ok())
+        .unwrap_or_default())
 }

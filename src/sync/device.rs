@@ -343,6 +343,7 @@ impl<R: Remote> Device<R> {
         let conn = self.local.conn();
         let mut problems: Vec<Problem> = last.map(Problem::from).into_iter().collect();
         problems.extend(self.refused.iter().map(Problem::from));
+        problems.extend(state::unfit(conn)?);
         if offset.abs() > OFFSET_SHOWN {
             problems.push(Problem {
                 code: Code::Clock.as_str().into(),

@@ -6,7 +6,7 @@
 use super::device::now_ms;
 use super::tell;
 use crate::config::{Config, TableConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::introspect::{self, Introspection, TablePrivacy, TrackSettings};
@@ -14,6 +14,7 @@ use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::{
     Local, Tx, load_tables, schema_is_known, schema_version, set_heal, store_tables,
 };
+use crate::sqlite::state::Problem;
 use crate::sqlite::{brake, private, state, status_view};
 
 const CHOSEN: &str = "chosen_tables";
@@ -58,6 +59,8 @@ pub fn install(
     settings: &TrackSettings,
 ) -> Result<Vec<String>> {
     state::set(tx, "settings", &format!("{settings:?}"))?;
+    let unfit: Vec<Problem> = found.refused.iter().map(Problem::from).collect();
+    state::set_unfit(tx, &unfit)?;
     let known = load_tables(tx)?;
     let before: Vec<String> = known.iter().map(|k| k.table.name.clone()).collect();
     let installed = capture::install(tx, &found.tables)?;
@@ -164,10 +167,21 @@ pub fn is_current(local: &Local, config: &Config) -> Result<bool> {
 pub fn reinstall(local: &mut Local, config: &Config) -> Result<()> {
     let settings = current(local, config)?;
     let tx = local.begin()?;
-    let found = introspect::tables(&tx, &settings)?;
+    // Who changed the configuration is told at once; who changed the schema is not there to be told.
+    let configured = state::get(&tx, "settings")?.as_deref() != Some(&format!("{settings:?}"));
+    let found = if configured {
+        introspect::tables(&tx, &settings)?
+    } else {
+        introspect::tables_that_fit(&tx, &settings)?
+    };
     let before = load_tables(&tx)?;
+    for e in &found.refused {
+        tracing::warn!(code = e.code.as_str(), table = e.table, error = %e.message, remedy = %e.remedy, "table stops syncing");
+    }
     for k in &before {
-        if !found.tables.iter().any(|t| t.name == k.table.name) {
+        let named = |e: &Error| e.table.as_deref() == Some(&k.table.name);
+        if !found.tables.iter().any(|t| t.name == k.table.name) && !found.refused.iter().any(named)
+        {
             tracing::warn!(
                 code = "SYNC-009",
                 table = k.table.name,

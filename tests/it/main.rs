@@ -71,5 +71,6 @@ mod time_travel;
 mod together;
 mod types;
 mod types_keys;
+mod unfit;
 mod unique_values;
 mod values;
