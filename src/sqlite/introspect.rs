@@ -6,11 +6,13 @@
 
 use super::capture::{is_ours, name_after};
 use super::fault::OrFault;
+use super::levels;
+pub use super::levels::TablePrivacy;
 use super::quote::literal;
 use super::skip::{Skipped, is_book, is_copy, unfit};
 use super::types;
 use crate::error::{Code, Error, Result};
-use crate::model::{Column, ForeignKey, PgType, Privacy, RowPrivacy, Table, Unique};
+use crate::model::{Column, ForeignKey, PgType, Privacy, Table, Unique};
 use glob::{MatchOptions, Pattern};
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,17 +28,6 @@ pub struct TrackSettings {
     pub privacy: BTreeMap<String, TablePrivacy>,
     /// By table: the Postgres types that columns are to have.
     pub types: BTreeMap<String, BTreeMap<String, PgType>>,
-}
-
-/// What the configuration says of a table's privacy.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TablePrivacy {
-    /// The level of the table, or of rows that say nothing.
-    pub level: Privacy,
-    /// The column in which a row says its own level.
-    pub column: Option<String>,
-    /// The columns that stay here when the level is redacted.
-    pub redact: Vec<String>,
 }
 
 /// What [`tables`] found.
@@ -123,7 +114,7 @@ pub fn tables_that_fit(conn: &Connection, settings: &TrackSettings) -> Result<In
                 let named = |(n, _): &(&String, _)| n.eq_ignore_ascii_case(&l.name);
                 let types = settings.types.iter().find(named).map(|(_, t)| t);
                 let fits = privacy
-                    .map_or(Ok(()), |p| apply_privacy(&mut table, p))
+                    .map_or(Ok(()), |p| levels::apply(&mut table, p))
                     .and_then(|()| types.map_or(Ok(()), |t| types::apply(&mut table, t)));
                 match fits {
                     Ok(()) => out.push(table),
@@ -144,7 +135,7 @@ pub fn tables_that_fit(conn: &Connection, settings: &TrackSettings) -> Result<In
     })
 }
 
-fn configuration(table: &str, message: String, remedy: &str) -> Error {
+pub(super) fn configuration(table: &str, message: String, remedy: &str) -> Error {
     Error::new(Code::Configuration, message, remedy).on_table(table)
 }
 
@@ -390,71 +381,6 @@ fn foreign_keys(conn: &Connection, table: &str) -> Result<Vec<ForeignKey>> {
             .push(column);
     }
     Ok(found.into_values().collect())
-}
-
-/// Gives a table its level, and marks what stays here. The key must leave, or the row could not be
-/// named; a name that is not there is a slip that would let content out, and nothing is tracked then.
-fn apply_privacy(table: &mut Table, privacy: &TablePrivacy) -> Result<()> {
-    table.privacy = privacy.level;
-    let section = table.name.clone();
-    let refuse = |message: String, remedy: &str| {
-        Err(configuration(
-            &section,
-            format!("[tables.{section}] {message}"),
-            remedy,
-        ))
-    };
-    let mut redact = Vec::new();
-    for name in &privacy.redact {
-        if table.key.iter().any(|k| k.eq_ignore_ascii_case(name)) {
-            return refuse(
-                format!("redact: {name} is part of the primary key"),
-                "take it out of the list, or make the table local_only",
-            );
-        }
-        let Some(column) = table
-            .columns
-            .iter_mut()
-            .find(|c| c.name.eq_ignore_ascii_case(name))
-        else {
-            return refuse(
-                format!("redact: there is no column {name}"),
-                "correct the name or take it out of the list",
-            );
-        };
-        redact.push(column.name.clone());
-        column.redacted = privacy.level == Privacy::Redacted && privacy.column.is_none();
-    }
-    let Some(name) = &privacy.column else {
-        return Ok(());
-    };
-    let Some(column) = table
-        .columns
-        .iter()
-        .find(|c| c.name.eq_ignore_ascii_case(name))
-    else {
-        return refuse(
-            format!("privacy_column: there is no column {name}"),
-            "correct the name, or remove the key to give all rows the table's level",
-        );
-    };
-    if column.generated {
-        return refuse(
-            format!("privacy_column: {name} is a generated column"),
-            "name a column that the app writes, so that other devices learn the level too",
-        );
-    }
-    if redact.contains(&column.name) {
-        return refuse(
-            format!("redact: {name} is the privacy_column, which has to leave with its row"),
-            "take it out of the list",
-        );
-    }
-    table.rows = Some(RowPrivacy {
-        column: column.name.clone(),
-        redact,
-    });
-    Ok(())
 }
 
 /// Parents before children by foreign keys. Of the tables whose parents are all placed, the first by

@@ -23,6 +23,7 @@ pub mod inspect;
 pub mod install;
 pub mod introspect;
 pub mod journal;
+mod levels;
 pub mod local;
 pub mod notes;
 pub mod outbox;

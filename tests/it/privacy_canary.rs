@@ -3,8 +3,10 @@
 
 use crate::support::cli::{Device, Output};
 use crate::support::fleet::Fleet;
+use crate::support::http::Endpoint;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::server::{Schema, start};
+use crate::support::wait::{PATIENCE, eventually};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tidewater::throwaway::Options;
@@ -90,7 +92,7 @@ fn nothing_private_is_found_anywhere_outside_the_apps_own_tables() {
     let proxy = Proxy::start(server.host(), server.port());
     proxy.record();
     let url = fleet.schema.url_through(proxy.host(), proxy.port());
-    let a = Device::with_url(&url, fleet.schema.name(), "a", CONFIG);
+    let mut a = Device::with_url(&url, fleet.schema.name(), "a", CONFIG);
     a.sql(NOTES);
     a.sql(&format!(
         "insert into notes values ('f', 'seen-everywhere', 'open', 1, 'FULL'),
@@ -99,7 +101,10 @@ fn nothing_private_is_found_anywhere_outside_the_apps_own_tables() {
            ('{CANARY}-u', '{CANARY}', '{CANARY}', {NUMBER}, 'private')"
     ));
     quiet(&a, &["init"]).ok();
-    let b = fleet.device("b");
+    let mut b = fleet.device("b");
+    for d in [&mut a, &mut b] {
+        d.set_env("TIDEWATER_METRICS__LISTEN", "127.0.0.1:0");
+    }
     let both = || {
         for d in [&a, &b] {
             quiet(d, &["now"]);
@@ -194,9 +199,26 @@ fn nothing_private_is_found_anywhere_outside_the_apps_own_tables() {
             &["--json", "verify"],
             &["--json", "privacy"],
             &["--json", "retry"],
+            &["--json", "explain", "notes", "r"],
+            &["--json", "explain", "notes", "p"],
+            &["--json", "doctor"],
+            &["--json", "devices"],
+            &["--json", "queue", "--inbox"],
         ] {
             quiet(d, words);
         }
+        // What a running service shows and says.
+        let service = d.spawn(&["-vv", "run"]);
+        let endpoint = Endpoint::of(&service);
+        eventually(PATIENCE, "readiness", || {
+            endpoint.get("/readyz").status == 200
+        });
+        for path in ["/", "/metrics", "/readyz"] {
+            silent(path, endpoint.get(path).expect(200).body.as_bytes());
+        }
+        service.signal(libc::SIGTERM);
+        let said = service.wait(PATIENCE).ok();
+        silent("the service's log", said.stderr.as_bytes());
         silent("tidewater's own tables", own_tables(d).as_bytes());
     }
     // The other device's whole folder, conflicts as JSON included, and what this one writes there.
