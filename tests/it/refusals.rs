@@ -125,10 +125,10 @@ fn an_unknown_or_impossible_variable_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_key_whose_feature_is_not_built_is_refused_and_never_ignored() {
+fn a_type_that_no_mirror_can_have_is_refused_with_those_that_can() {
     let schema = Schema::new();
-    let device = configured(&schema, "[tables.messages]\ntypes = { n = \"jsonb\" }\n");
-    configuration_refused(&device, &["types"]);
+    let device = configured(&schema, "[tables.messages]\ntypes = { n = \"money\" }\n");
+    configuration_refused(&device, &["types", "money", "timestamptz"]);
 }
 
 #[test]
