@@ -193,6 +193,6 @@ pub fn taken(db: &Path, holder: Holder) -> Error {
     Error::new(
         Code::AnotherInstance,
         format!("{who} holds the device {}", db.display()),
-        "stop it, or use `tidewater now`, which works through a running service",
+        "stop it; to sync at once, `tidewater now` works through a running service",
     )
 }

@@ -44,7 +44,9 @@ pub(crate) fn conflicts(r: &ConflictsReport, now: Time, paint: Paint) -> String 
             number(r.total)
         ));
     }
-    out.push_str("\n  ● not seen yet; `tidewater conflicts show ID` compares both sides\n");
+    if r.conflicts.iter().any(|c| !c.seen) {
+        out.push_str("\n  ● not seen yet; `tidewater conflicts show ID` compares both sides\n");
+    }
     out
 }
 

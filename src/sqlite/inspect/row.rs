@@ -27,7 +27,7 @@ pub fn parse_key(conn: &Connection, table: &str, words: &[String]) -> Result<Key
         return Err(Error::new(
             Code::Configuration,
             format!(
-                "a key of {} has {} part(s), not {}",
+                "the number of values in a key of {} is {}, not {}",
                 table,
                 spec.key.len(),
                 words.len()

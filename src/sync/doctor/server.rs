@@ -236,7 +236,7 @@ fn schema(e: &Examined, tables: &[Table], checks: &mut Vec<Check>) {
         .values()
         .filter(|m| matches!(m, MirrorState::Fits(missing) if !missing.is_empty()))
         .count();
-    let mut message = format!("{} mirrors fit", e.mirrors.len() - absent);
+    let mut message = format!("mirrors that fit: {}", e.mirrors.len() - absent);
     if absent > 0 {
         message.push_str(&format!("; {absent} are made at the next sync"));
     }
