@@ -2,7 +2,7 @@
 //!
 //! Names: migration, schema_version, device_id, former_ids (JSON), device_name, paused, identity (JSON), token (JSON),
 //! insert_lsn, push_seq (the next number to give), confirmed, chain_key, epoch, clock_offset_ms,
-//! synced_total, last_push_at, last_pull_at, problems and unfit (JSON), reidentified_at, healed_at,
+//! synced_total, last_push_at, last_pull_at, problems and unfit (JSON), schema, reidentified_at, healed_at,
 //! former_instances (JSON), reconciling (JSON of the token before), reconciled_at.
 
 use super::fault::OrFault;

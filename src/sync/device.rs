@@ -80,6 +80,12 @@ impl<R: Remote> Device<R> {
     /// Puts an initialised file and its remote together.
     pub fn new(local: Local, remote: R, config: Config) -> Result<Self> {
         local.require_initialised()?;
+        // Before anything is made there: a slip in a name must not send a whole file elsewhere.
+        if let Some(home) = state::get(local.conn(), "schema")?
+            && home != config.remote.schema
+        {
+            return Err(astray(&home, &config.remote.schema));
+        }
         let tables = tracked(&load_tables(local.conn())?);
         Ok(Device {
             batch_cap: config.upload.batch_size,
@@ -210,6 +216,9 @@ impl<R: Remote> Device<R> {
         }
         if seen_before.is_none() {
             state::set_identity(&tx, &workspace.identity)?;
+        }
+        if state::get(&tx, "schema")?.is_none() {
+            state::set(&tx, "schema", &self.config.remote.schema)?;
         }
         if state::number(&tx, "workspace_form")? < WORKSPACE_FORM {
             state::set_number(&tx, "workspace_form", WORKSPACE_FORM)?;
@@ -421,6 +430,18 @@ pub enum Verdict {
     Unregistered,
     /// Deletes that this file has not read are not remembered any more.
     Gone,
+}
+
+/// The configuration names another workspace than the one that this device belongs to.
+fn astray(home: &str, named: &str) -> Error {
+    Error::new(
+        Code::RemoteWentBack,
+        format!("this device belongs to the workspace {home}, not to {named}"),
+        format!(
+            "set [remote] schema (or --schema) back to {home}; to move the device, run `tidewater detach` \
+             and `tidewater init`"
+        ),
+    )
 }
 
 /// SYNC-007.

@@ -272,6 +272,19 @@ fn another_workspace_with_rows_of_its_own_is_left_alone() {
     let said = other.tw(&["--json", "now"]).expect_code(6).json();
     assert_eq!(said["error"]["code"], "SYNC-007", "{said}");
     assert_eq!(one.server(ALL), [["1", "mine", "0"]]);
+    // Nor is a workspace made where there is none, because of a slip in a name.
+    let nowhere = format!("{}_slip", one.schema.name());
+    other.set_env("TIDEWATER_REMOTE__SCHEMA", &nowhere);
+    for words in [&["now"][..], &["init"], &["verify"]] {
+        let said = other
+            .tw(&[&["--json"], words].concat())
+            .expect_code(6)
+            .json();
+        let message = said["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(two.schema.name()), "{said}");
+    }
+    let made = format!("select count(*) from pg_namespace where nspname = '{nowhere}'");
+    assert_eq!(one.schema.one(&made), "0");
     other.unset_env("TIDEWATER_REMOTE__SCHEMA");
     assert_eq!(state(&other, "confirmed"), "1");
     two.converge(&[&other], ALL);
