@@ -91,6 +91,11 @@ pub(super) fn refuse(
             "SYNC-004",
             "correct the row or what it refers to, then `tidewater retry`",
         )
+    } else if refusal.sqlstate.starts_with("22") {
+        (
+            "SYNC-005",
+            "correct the value in the app; `tidewater doctor` says which type would carry it as it is",
+        )
     } else {
         (
             "SYNC-005",
