@@ -4,7 +4,7 @@
 //! An idle poll writes nothing: without news a device tells at most once an hour.
 
 use super::device::{Device, now_ms};
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::remote::Remote;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::state;
@@ -25,8 +25,15 @@ pub async fn keep<R: Remote>(device: &mut Device<R>, news: bool) {
         tracing::debug!(code = e.code.as_str(), error = %e.message, "the workspace is told later");
         return;
     }
-    if let Err(e) = collect(device).await {
-        tracing::warn!(code = e.code.as_str(), error = %e.message, "old deletes are collected later");
+    match collect(device).await {
+        Ok(()) => {}
+        // An outage has its own line, told by the sync that meets it next.
+        Err(e) if e.code == Code::Connection => {
+            tracing::debug!(code = e.code.as_str(), error = %e.message, "old deletes are collected later");
+        }
+        Err(e) => {
+            tracing::warn!(code = e.code.as_str(), error = %e.message, "old deletes are collected later");
+        }
     }
 }
 
