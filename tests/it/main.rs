@@ -21,6 +21,7 @@ mod detach;
 mod devices;
 mod docs;
 mod doctor;
+mod drizzle;
 mod encryption;
 mod endpoint;
 mod engine;

@@ -10,30 +10,48 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const QUICK: &str =
+pub(crate) const QUICK: &str =
     "[upload]\npoll_interval_seconds = 1\n\n[download]\npoll_interval_seconds = 1\n";
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a script that finds or makes tools printed; `None` where they cannot be had, which is said.
+pub(crate) fn ensured(script: &str) -> Option<PathBuf> {
+    let done = Command::new(root().join("scripts").join(script))
+        .output()
+        .expect("the script runs");
+    if done.status.success() {
+        return Some(PathBuf::from(String::from_utf8_lossy(&done.stdout).trim()));
+    }
+    let why = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why}");
+    println!("SKIPPED: {why}");
+    None
 }
 
 /// The Python that has the tools.
 fn python() -> Option<&'static PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND
-        .get_or_init(|| {
-            let done = Command::new(root().join("scripts/ensure-orms"))
-                .output()
-                .expect("scripts/ensure-orms runs");
-            if done.status.success() {
-                return Some(PathBuf::from(String::from_utf8_lossy(&done.stdout).trim()));
-            }
-            let why = String::from_utf8_lossy(&done.stderr).into_owned();
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why}");
-            println!("SKIPPED: {why}");
-            None
-        })
-        .as_ref()
+    FOUND.get_or_init(|| ensured("ensure-orms")).as_ref()
+}
+
+/// Runs the command that the remedy of a stopped table names, as a person would, once both devices have
+/// left the column.
+#[track_caller]
+pub(crate) fn cure_dropped(schema: &Schema, device: &Device, table: &str, column: &str) {
+    let mut remedy = String::new();
+    eventually(PATIENCE, "the table to stop", || {
+        let status = device.json(&["status"]);
+        let problem = &status["problems"][0];
+        let text = |name: &str| problem[name].as_str().unwrap_or_default();
+        text("remedy").clone_into(&mut remedy);
+        problem["code"] == "SYNC-009" && text("message").contains(table)
+    });
+    assert!(remedy.contains(column), "{remedy}");
+    let sql = remedy.strip_prefix("on the server: ").expect(&remedy);
+    schema.exec(sql.split(';').next().expect("a command"));
 }
 
 /// A migration tool, as it is run in its project for one device's file.
@@ -73,7 +91,7 @@ impl Tool {
 
 /// Waits until all devices and the server hold the same rows, so many of them.
 #[track_caller]
-fn equal(schema: &Schema, devices: &[&Device], query: &str, rows: usize) {
+pub(crate) fn equal(schema: &Schema, devices: &[&Device], query: &str, rows: usize) {
     let client = schema.client();
     eventually(
         PATIENCE,
@@ -154,6 +172,19 @@ fn django_migrates_both_devices_while_their_services_run() {
     );
     equal(&schema, &[a, b], "select id, name from shop_customer", 1);
 
+    // A field that goes stops its table alone, until nobody has it and the server drops it, too.
+    django.run(a, &["migrate", "-v0", "shop", "0004"]);
+    a.sql("update shop_order set remark = 'waits' where id = 'o1'; update shop_customer set name = 'A. L.'");
+    equal(&schema, &[a, b], "select id, name from shop_customer", 1);
+    django.run(b, &["migrate", "-v0", "shop", "0004"]);
+    cure_dropped(&schema, a, "shop_order", "state");
+    let left = "select id, customer_id, remark from shop_order order by id";
+    equal(&schema, &[a, b], left, 3);
+    assert_eq!(
+        b.rows("select remark from shop_order where id = 'o1'"),
+        [["waits"]]
+    );
+
     let said = django.run(a, &["makemigrations", "--check", "--dry-run"]);
     assert!(said.contains("No changes detected"), "{said}");
     drop(services);
@@ -216,6 +247,21 @@ fn alembic_in_batch_mode_migrates_both_devices_while_their_services_run() {
     assert_eq!(
         a.rows("select heading from book where id = 'b1'"),
         [["Eins"]]
+    );
+
+    alembic.run(a, &["upgrade", "0004"]);
+    a.sql("update book set heading = 'One again' where id = 'b1'");
+    alembic.run(b, &["upgrade", "0004"]);
+    cure_dropped(&schema, a, "book", "pages");
+    equal(
+        &schema,
+        &[a, b],
+        "select id, author_id, heading from book order by id",
+        3,
+    );
+    assert_eq!(
+        b.rows("select heading from book where id = 'b1'"),
+        [["One again"]]
     );
 
     // The recipe is what keeps tidewater's tables out of the next revision.

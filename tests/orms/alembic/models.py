@@ -18,4 +18,3 @@ class Book(Base):
     id: Mapped[str] = mapped_column(String(26), primary_key=True)
     author_id: Mapped[str] = mapped_column(ForeignKey("author.id"))
     heading: Mapped[str] = mapped_column(String(200))
-    pages: Mapped[int | None]

@@ -12,4 +12,3 @@ class Order(models.Model):
     customer = models.ForeignKey(Customer, on_delete=models.CASCADE)
     remark = models.TextField(null=True)
     total = models.DecimalField(max_digits=12, decimal_places=2)
-    state = models.CharField(max_length=20, default="new")
