@@ -12,6 +12,11 @@ with_pgbouncer = TIDEWATER_PGBOUNCER="$$(./scripts/ensure-pgbouncer)" || exit 1;
 # Where it cannot be had, the tests that need it say so and are left out, but not in CI.
 with_prometheus = TIDEWATER_PROMETHEUS_BIN="$$(./scripts/ensure-prometheus)" && export TIDEWATER_PROMETHEUS_BIN || [ "$${CI:-}" != true ] || exit 1;
 
+with_faketime = TIDEWATER_FAKETIME="$$(./scripts/ensure-faketime)" && export TIDEWATER_FAKETIME || [ "$${CI:-}" != true ] || exit 1;
+
+# How long `make soak` goes on.
+MINUTES ?= 10
+
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +27,12 @@ demo: toolchain ## two devices, a PostgreSQL, a conflict, convergence: all in a 
 
 .PHONY: test
 test: toolchain ## every test that CI runs, against a real PostgreSQL
-	@$(with_postgres) $(with_pgbouncer) $(with_prometheus) cargo test --features failpoints
+	@$(with_postgres) $(with_pgbouncer) $(with_prometheus) $(with_faketime) cargo test --features failpoints
+
+.PHONY: soak
+soak: toolchain ## random faults against processes and a real PostgreSQL, for MINUTES=10
+	@$(with_postgres) TIDEWATER_CHAOS_MINUTES=$(MINUTES) cargo test --features failpoints --test it -- \
+		--ignored --nocapture --exact chaos::soak
 
 .PHONY: lint
 lint: toolchain ## formatting, clippy, documentation, dependencies

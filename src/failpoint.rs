@@ -66,3 +66,16 @@ pub fn hit(name: &str) {
         .status();
     std::process::abort();
 }
+
+/// Whether a cure is switched off: only ever to show that a test notices.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn is_planted(_bug: &str) -> bool {
+    false
+}
+
+/// Whether a cure is switched off: only ever to show that a test notices.
+#[cfg(feature = "failpoints")]
+pub fn is_planted(bug: &str) -> bool {
+    std::env::var("TIDEWATER_PLANT").is_ok_and(|planted| planted == bug)
+}

@@ -54,7 +54,9 @@ impl<'a> Plan<'a> {
             }
         }
         let mut order = std::mem::take(&mut plan.order);
-        order.sort_by_cached_key(|i| plan.place(&batch.items[*i], tables));
+        if !crate::failpoint::is_planted("unsorted_batch") {
+            order.sort_by_cached_key(|i| plan.place(&batch.items[*i], tables));
+        }
         plan.order = order;
         Ok(plan)
     }

@@ -96,6 +96,9 @@ fn page_beside(
     let mut most = slicing.rows;
     loop {
         barred.look(&local.conn)?;
+        if crate::failpoint::is_planted("guard_survives_kill") {
+            super::aside::guard(&local.conn, true)?;
+        }
         let tx = local.begin()?;
         if state::epoch(&tx)? != epoch || state::token(&tx)? != expected {
             done.stale = true;

@@ -68,7 +68,7 @@ pub fn next_batch(
         let mut s = tx
             .prepare_cached(
                 "select id, bytes from tidewater_outbox where status = 'pending' \
-                 and (next_attempt_at is null or next_attempt_at <= ?1) and tbl in \
+                 and coalesce(next_attempt_at, 0) not between ?1 + 1 and ?1 + 7200000 and tbl in \
                  (select name from tidewater_table where mirror is not null) order by id limit ?2",
             )
             .or_fault(WHAT)?;

@@ -16,10 +16,12 @@ use std::collections::HashSet;
 
 const WHAT: &str = "working the outbox";
 
-/// How many changes wait to be sent now, and how many at all.
+/// How many changes wait to be sent now, and how many at all. No wait is as long as two hours: one that
+/// seems to be was measured by a clock that has been set back since, and is over. So it is wherever
+/// `next_attempt_at` is read.
 pub fn waiting(conn: &Connection, now_ms: i64) -> Result<(u64, u64)> {
     conn.query_row(
-        "select count(case when next_attempt_at is null or next_attempt_at <= ?1 then 1 end), \
+        "select count(case when coalesce(next_attempt_at, 0) not between ?1 + 1 and ?1 + 7200000 then 1 end), \
          count(*) from tidewater_outbox where status in ('pending', 'uploading')",
         [now_ms],
         |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
@@ -34,11 +36,12 @@ pub fn waiting(conn: &Connection, now_ms: i64) -> Result<(u64, u64)> {
 }
 
 /// When the next waiting change is due, ms since 1970.
-pub fn next_due(conn: &Connection) -> Result<Option<i64>> {
+pub fn next_due(conn: &Connection, now_ms: i64) -> Result<Option<i64>> {
     conn.query_row(
-        "select min(coalesce(next_attempt_at, 0)) from tidewater_outbox where status = 'pending' \
+        "select min(case when next_attempt_at <= ?1 + 7200000 then next_attempt_at else 0 end) \
+         from tidewater_outbox where status = 'pending' \
          and tbl in (select name from tidewater_table where mirror is not null)",
-        [],
+        [now_ms],
         |r| r.get(0),
     )
     .or_fault(WHAT)

@@ -61,7 +61,9 @@ pub async fn run(
     let path = config.path()?.to_owned();
     let local = Local::open(&path)?;
     local.require_initialised()?;
-    let held = hold(&path, &stop).await?;
+    let Some(held) = hold(&path, &stop).await? else {
+        return Ok(());
+    };
     let mut local = Some(local);
     tracing::info!(
         device = config.device.name,
@@ -99,16 +101,16 @@ pub async fn run(
 }
 
 /// Takes the device. A command that is just at work is waited for; another service is not.
-async fn hold(path: &Path, stop: &CancellationToken) -> Result<lock::Held> {
+async fn hold(path: &Path, stop: &CancellationToken) -> Result<Option<lock::Held>> {
     let started = Instant::now();
     loop {
         match lock::take(path, true)? {
-            Ok(held) => return Ok(held),
+            Ok(held) => return Ok(Some(held)),
             Err(holder) if holder.service || started.elapsed() > COMMAND => {
                 return Err(lock::taken(path, holder));
             }
-            Err(holder) => tokio::select! {
-                () = stop.cancelled() => return Err(lock::taken(path, holder)),
+            Err(_) => tokio::select! {
+                () = stop.cancelled() => return Ok(None),
                 () = tokio::time::sleep(TICK) => {}
             },
         }
@@ -346,8 +348,9 @@ impl<'a, R: Remote> Service<'a, R> {
                 self.last_error = None;
                 self.device.forget_prepared();
                 // An entry that waits for its next attempt is sent when it is due, not at the next poll.
-                if let Some(due) = queue::next_due(self.device.local.conn())? {
-                    let wait = u64::try_from(due - now_ms()).unwrap_or(0).max(10);
+                let clock = now_ms();
+                if let Some(due) = queue::next_due(self.device.local.conn(), clock)? {
+                    let wait = u64::try_from(due - clock).unwrap_or(0).max(10);
                     self.next_push = self.next_push.min(now + Duration::from_millis(wait));
                 }
                 self.device.report_problems(None)

@@ -85,6 +85,39 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
 }
 
 #[test]
+fn a_service_that_waits_for_a_command_ends_in_order() {
+    let schema = Schema::new();
+    let proxy = Proxy::shared_server();
+    let device = device(
+        &schema.url_through(proxy.host(), proxy.port()),
+        &schema,
+        RARE,
+    );
+    proxy.set(Mode::BlackHole);
+    // Holds the device for as long as the network is silent.
+    let now = device.spawn(&["now"]);
+    let lock = device.folder().join(".tidewater/app.db.lock");
+    eventually(PATIENCE, "the command to hold the device", || {
+        std::fs::read_to_string(&lock).is_ok_and(|text| text.contains(&now.pid().to_string()))
+    });
+    let service = device.spawn(&["run"]);
+    eventually(PATIENCE, "the service to listen for signals", || {
+        caught(service.pid()) & (1 << (libc::SIGTERM - 1)) != 0
+    });
+    service.signal(libc::SIGTERM);
+    service.wait(PATIENCE).ok();
+    proxy.set(Mode::Pass);
+    now.wait(PATIENCE * 2).ok();
+}
+
+/// The signals that a process has a handler for, as bits.
+fn caught(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+    u64::from_str_radix(mask.unwrap_or("0").trim(), 16).expect("a mask")
+}
+
+#[test]
 fn now_through_a_service_whose_remote_is_down_says_so_quickly() {
     let server = start(Options::default());
     let schema = Schema::on(&server.url());

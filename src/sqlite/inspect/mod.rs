@@ -174,7 +174,7 @@ fn upload(conn: &Connection, now: Time, unclaimed: u64) -> Result<Upload> {
     let what = "counting the outbox";
     let (in_outbox, ready) = conn
         .query_row(
-            "select count(*), count(case when next_attempt_at is null or next_attempt_at <= ?1 then 1 end)
+            "select count(*), count(case when coalesce(next_attempt_at, 0) not between ?1 + 1 and ?1 + 7200000 then 1 end)
              from tidewater_outbox where status = 'pending'",
             [now.ms()],
             |r| Ok((count(r, 0)?, count(r, 1)?)),

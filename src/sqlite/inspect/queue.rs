@@ -35,14 +35,17 @@ pub fn queue(conn: &Connection, which: Which, limit: usize, now: Time) -> Result
     let filter = match which {
         Which::All => "status in ('pending', 'uploading', 'failed') and ?1 is not null",
         Which::Errors => "status = 'failed' and ?1 is not null",
-        Which::Ready => "status = 'pending' and (next_attempt_at is null or next_attempt_at <= ?1)",
+        Which::Ready => {
+            "status = 'pending' \
+             and coalesce(next_attempt_at, 0) not between ?1 + 1 and ?1 + 7200000"
+        }
         Which::Refused => {
             "(status = 'failed' or (status = 'pending' and next_attempt_at is not null)) \
              and ?1 is not null"
         }
         Which::Sendable => {
             "(status = 'uploading' or (status = 'pending' \
-             and (next_attempt_at is null or next_attempt_at <= ?1)))"
+             and coalesce(next_attempt_at, 0) not between ?1 + 1 and ?1 + 7200000))"
         }
     };
     let mut total = conn

@@ -19,6 +19,9 @@ pub enum Mode {
     Refuse,
     /// Connections open, and then nothing arrives; what was sent meanwhile arrives when it ends.
     BlackHole,
+    /// What a client sends arrives and is done; of the answers nothing comes back, on connections that
+    /// were struck not even afterwards.
+    HalfOpen,
     /// Everything arrives this much later, in each direction.
     Delay(Duration),
     /// A connection breaks when its client has sent this many bytes more; exactly these arrive.
@@ -78,6 +81,8 @@ struct Control {
     epoch: u64,
     /// Connections of an older generation are broken.
     generation: u64,
+    /// Of a broken connection the server hears nothing until the mode is set again.
+    abandons: bool,
 }
 
 struct Shared {
@@ -129,6 +134,7 @@ impl Proxy {
             times: None,
             epoch: 0,
             generation: 0,
+            abandons: false,
         });
         let shared = Arc::new(Shared {
             control,
@@ -193,7 +199,20 @@ impl Proxy {
 
     /// Resets every open connection now.
     pub fn cut_all(&self) {
-        self.shared.control.send_modify(|c| c.generation += 1);
+        self.end_all(false);
+    }
+
+    /// Resets every open connection towards its client alone: the server goes on with what it was asked,
+    /// and keeps the locks of an open transaction, until the mode is set again.
+    pub fn abandon_all(&self) {
+        self.end_all(true);
+    }
+
+    fn end_all(&self, abandons: bool) {
+        self.shared.control.send_modify(|c| {
+            c.generation += 1;
+            c.abandons = abandons;
+        });
     }
 
     /// Keeps every byte that passes from now on.
@@ -267,6 +286,13 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     };
     if broken {
         let _ = client.set_zero_linger();
+        let Control {
+            abandons, epoch, ..
+        } = *control.borrow();
+        if abandons {
+            drop(client);
+            let _ = control.wait_for(|c| c.epoch != epoch).await;
+        }
         let _ = server.set_zero_linger();
     }
 }
@@ -298,6 +324,10 @@ async fn pump(
             Ok(now) => now.clone(),
             Err(_) => return Ok(()),
         };
+        if now.mode == Mode::HalfOpen && direction == Direction::Down {
+            tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+            return Ok(());
+        }
         if let Mode::Delay(time) = now.mode {
             tokio::time::sleep(time).await;
         }
