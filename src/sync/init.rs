@@ -275,7 +275,9 @@ pub async fn wait_and_init(
     loop {
         match ready(config) {
             Ok(true) => {
-                init(config, &InitOptions::default(), &crate::report::NoProgress).await?;
+                let (all, quiet) = (InitOptions::default(), crate::report::NoProgress);
+                prepare(config, &all, false, &quiet).await?;
+                keep_config(config);
                 return Ok(true);
             }
             Ok(false) => {}
@@ -292,6 +294,21 @@ pub async fn wait_and_init(
             () = stop.cancelled() => return Ok(false),
             () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
         }
+    }
+}
+
+/// Writes the configuration where there is none. A service goes on without: it often runs in a folder that
+/// it may not write to, with all it needs in its environment.
+fn keep_config(config: &Config) {
+    if config.source.is_some() {
+        return;
+    }
+    if let Err(e) = write_config(config, &[], Path::new(crate::config::FILE_NAME)) {
+        tracing::warn!(
+            code = e.code.as_str(),
+            error = %e.message,
+            "no configuration is written; the settings are those of flags and environment"
+        );
     }
 }
 

@@ -26,15 +26,17 @@ pub struct QueueFilter {
 /// `status TABLE KEY...`.
 pub fn row_status(config: &Config, table: &str, key: &[String]) -> Result<RowStatus> {
     let local = open(config)?;
-    let key = inspect::parse_key(local.conn(), table, key)?;
-    inspect::row_status(local.conn(), table, &key)
+    let table = inspect::table_named(local.conn(), table)?;
+    let key = inspect::parse_key(local.conn(), &table, key)?;
+    inspect::row_status(local.conn(), &table, &key)
 }
 
 /// `explain TABLE KEY...`.
 pub fn explain(config: &Config, table: &str, key: &[String]) -> Result<ExplainReport> {
     let local = open(config)?;
-    let key = inspect::parse_key(local.conn(), table, key)?;
-    inspect::explain(local.conn(), table, &key)
+    let table = inspect::table_named(local.conn(), table)?;
+    let key = inspect::parse_key(local.conn(), &table, key)?;
+    inspect::explain(local.conn(), &table, &key)
 }
 
 /// `queue`.

@@ -60,8 +60,10 @@ async fn meet<R: Remote>(device: &mut Device<R>) -> Result<()> {
 
 /// The tables that were named, or all.
 fn chosen<R: Remote>(device: &Device<R>, names: &[String]) -> Result<Vec<Tracked>> {
+    // As SQLite has it, names know no case.
+    let is = |t: &Tracked, name: &String| t.table.name.eq_ignore_ascii_case(name);
     for name in names {
-        if !device.tables.iter().any(|t| t.table.name == *name) {
+        if !device.tables.iter().any(|t| is(t, name)) {
             return Err(Error::new(
                 Code::Configuration,
                 "the table is not tracked on both sides",
@@ -70,7 +72,7 @@ fn chosen<R: Remote>(device: &Device<R>, names: &[String]) -> Result<Vec<Tracked
             .on_table(name));
         }
     }
-    let wanted = |t: &&Tracked| names.is_empty() || names.contains(&t.table.name);
+    let wanted = |t: &&Tracked| names.is_empty() || names.iter().any(|n| is(t, n));
     Ok(device.tables.iter().filter(wanted).cloned().collect())
 }
 

@@ -18,7 +18,7 @@ pub use explain::{change_key, explain, queue_detail};
 pub use glance::{glance, usable};
 pub use privacy::table_privacy;
 pub use queue::{Which, inbox, item_of_row, queue, queue_item};
-pub use row::{parse_key, row_status};
+pub use row::{parse_key, row_status, table_named};
 
 use super::brake;
 use super::fault::OrFault;

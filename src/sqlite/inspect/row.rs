@@ -47,6 +47,14 @@ pub fn parse_key(conn: &Connection, table: &str, words: &[String]) -> Result<Key
     Ok(Key(parts.collect()))
 }
 
+/// The tracked table that SQLite would take `word` for: its names know no case.
+pub fn table_named(conn: &Connection, word: &str) -> Result<String> {
+    conn.prepare_cached("select name from tidewater_table where name = ?1 collate nocase")
+        .and_then(|mut s| s.query_row([word], |r| r.get(0)).optional())
+        .or_fault("reading the tracked tables")?
+        .ok_or_else(|| untracked(word))
+}
+
 /// Whether a row is pending, synced, in conflict or failed: the first that holds of failed, pending,
 /// in conflict (unseen); else it is synced. Fails where neither the app's table nor a queue knows the row.
 pub fn row_status(conn: &Connection, table: &str, key: &Key) -> Result<RowStatus> {
@@ -135,14 +143,16 @@ pub fn row_status(conn: &Connection, table: &str, key: &Key) -> Result<RowStatus
 }
 
 fn tracked(conn: &Connection, table: &str) -> Result<Spec> {
-    Spec::of(conn, table)?.ok_or_else(|| {
-        Error::new(
-            Code::Configuration,
-            format!("{table} is not a tracked table"),
-            "`tidewater status` lists the tracked tables; `tidewater init` tracks more",
-        )
-        .on_table(table)
-    })
+    Spec::of(conn, table)?.ok_or_else(|| untracked(table))
+}
+
+fn untracked(table: &str) -> Error {
+    Error::new(
+        Code::Configuration,
+        format!("{table} is not a tracked table"),
+        "`tidewater status` lists the tracked tables; `tidewater init` tracks more",
+    )
+    .on_table(table)
 }
 
 /// The condition by which a row's entries in the key log are found, and its parameters.

@@ -211,6 +211,8 @@ fn a_rows_status_names_the_most_urgent_fact() {
         ("failed", Some("B"))
     );
     assert!(failed.error.is_some());
+    assert_eq!(table_named(&conn, "Messages").expect("is one"), "messages");
+    assert!(table_named(&conn, "nope").is_err());
     let unknown = parse_key(&conn, "nope", &[]).expect_err("not tracked");
     assert_eq!(unknown.code, Code::Configuration);
 }

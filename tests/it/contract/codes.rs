@@ -1,7 +1,7 @@
 //! Exit codes, signals, the service seen from outside, and how connections name themselves.
 
 use super::{DDL, NOWHERE, synced};
-use crate::support::cli::Device;
+use crate::support::cli::{Device, Running, command};
 use crate::support::fleet::Fleet;
 use crate::support::http::Endpoint;
 use crate::support::proxy::{Mode, Proxy};
@@ -136,6 +136,33 @@ fn an_uninitialised_file_is_initialised_by_run_where_it_is_asked_for() {
     });
     service.signal(libc::SIGTERM);
     service.wait(PATIENCE).ok();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_whose_folder_cannot_be_written_needs_no_configuration_file() {
+    let schema = Schema::new();
+    let device = Device::new(&schema, "a");
+    device.sql(DDL);
+    device.sql("insert into messages values ('m1', 'one', 1)");
+    // A folder in which not even the superuser makes a file.
+    let mut command = command(std::path::Path::new("/proc"));
+    command
+        .env("TIDEWATER_LOCAL__PATH", device.db())
+        .env("TIDEWATER_REMOTE__URL", schema.url())
+        .env("TIDEWATER_REMOTE__SCHEMA", schema.name())
+        .args(["run", "--init"]);
+    let service = Running::spawn(command);
+    eventually(PATIENCE, "the row in the workspace", || {
+        let query = format!("select id from \"{}\".messages", schema.name());
+        schema
+            .client()
+            .try_rows(&query)
+            .is_ok_and(|rows| rows == [["m1"]])
+    });
+    service.signal(libc::SIGTERM);
+    let log = service.wait(PATIENCE).ok().stderr;
+    assert!(log.contains("no configuration is written"), "{log}");
 }
 
 #[test]
