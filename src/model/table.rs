@@ -116,6 +116,38 @@ impl Table {
         self.columns.iter().find(|c| c.name == name)
     }
 
+    /// Whether SQLite hands out the keys: two devices hand out the same.
+    pub fn assigns_keys(&self) -> bool {
+        !self.without_rowid
+            && matches!(self.key.as_slice(), [key] if self
+                .column(key)
+                .is_some_and(|c| c.declared.eq_ignore_ascii_case("integer")))
+    }
+
+    /// Everything that lets one row keep another out: the secondary UNIQUE indexes, and the key where its
+    /// collation holds keys of different bytes to be equal.
+    pub fn exclusions(&self) -> Vec<Unique> {
+        let mut all = self.uniques.clone();
+        all.extend(self.key_exclusion());
+        all
+    }
+
+    /// The key as a UNIQUE, where that forbids more than its bytes do.
+    pub fn key_exclusion(&self) -> Option<Unique> {
+        let is_wider = |c: &String| !c.eq_ignore_ascii_case("binary");
+        self.key_collations.iter().any(is_wider).then(|| Unique {
+            name: "key".to_owned(),
+            columns: self
+                .key
+                .iter()
+                .cloned()
+                .map(Some)
+                .zip(self.key_collations.iter().cloned())
+                .collect(),
+            partial: false,
+        })
+    }
+
     /// The key of a row; `None` where the row lacks a key column.
     pub fn key_of(&self, row: &Row) -> Option<Key> {
         self.key

@@ -32,8 +32,8 @@ pub enum Settled {
 pub async fn settle(rivals: &Rivals<'_>, item: &Item, unsettled: &[&Key]) -> Result<Settled> {
     let beside = item.settle.as_deref().unwrap_or_default();
     let mut holders: Vec<Key> = Vec::new();
-    for unique in &rivals.group.tracked.table.uniques {
-        for holder in locked(rivals, item, unique).await? {
+    for unique in rivals.group.tracked.table.exclusions() {
+        for holder in locked(rivals, item, &unique).await? {
             if !holders.contains(&holder) {
                 holders.push(holder);
             }

@@ -43,8 +43,11 @@ pub fn creation(schema: &str, table: &Table, id: i32) -> Vec<String> {
             .uniques
             .iter()
             .enumerate()
-            .filter_map(|(n, u)| mirror_sql::unique(schema, table, id, n, u)),
+            .filter_map(|(n, u)| mirror_sql::unique(schema, table, id, &n.to_string(), u)),
     );
+    // What no device can hold together, the workspace must not either.
+    let key = table.key_exclusion();
+    out.extend(key.and_then(|u| mirror_sql::unique(schema, table, id, "key", &u)));
     out.push(adopt::feed_index(schema, table, id, false));
     out.extend(mirror_sql::instrument(schema, table, &fresh(table, id)));
     out

@@ -89,7 +89,7 @@ pub fn column_definition(table: &Table, c: &Column) -> String {
 /// The constraint or index that mirrors a secondary UNIQUE, `None` for a form that has no counterpart
 /// (expressions, partial indexes, redacted columns). Plain ones are deferrable, so that two rows may
 /// swap their values in one push.
-pub fn unique(schema: &str, table: &Table, id: i32, n: usize, u: &Unique) -> Option<String> {
+pub fn unique(schema: &str, table: &Table, id: i32, n: &str, u: &Unique) -> Option<String> {
     if u.partial {
         return None;
     }

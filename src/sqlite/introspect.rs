@@ -48,6 +48,7 @@ struct Listed {
     name: String,
     kind: String,
     without_rowid: bool,
+    strict: bool,
 }
 
 const WHAT: &str = "reading the schema";
@@ -200,12 +201,13 @@ fn pragma<T>(
 fn listed(conn: &Connection) -> Result<Vec<Listed>> {
     collect(
         conn,
-        "select name, type, wr from pragma_table_list where schema = 'main' order by name",
+        "select name, type, wr, strict from pragma_table_list where schema = 'main' order by name",
         |r| {
             Ok(Listed {
                 name: r.get(0)?,
                 kind: r.get(1)?,
                 without_rowid: r.get(2)?,
+                strict: r.get(3)?,
             })
         },
     )
@@ -245,9 +247,14 @@ fn describe(conn: &Connection, l: &Listed) -> Result<std::result::Result<Table, 
             key.push((place, name.clone()));
         }
         let generated = hidden == 2 || hidden == 3;
+        let mut declared = r.get::<_, Option<String>>(2)?.unwrap_or_default();
+        if l.strict && declared.eq_ignore_ascii_case("any") {
+            // There, and only there, it converts nothing: a text of digits stays a text.
+            declared.clear();
+        }
         Ok(Column {
             name,
-            declared: r.get::<_, Option<String>>(2)?.unwrap_or_default(),
+            declared,
             not_null: r.get(3)?,
             has_default: !generated && r.get::<_, Option<String>>(4)?.is_some(),
             generated,

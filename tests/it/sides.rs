@@ -25,13 +25,19 @@ pub struct Column {
     pub pg_type: String,
 }
 
-/// The names of the app's tables.
+/// A name as either side takes it, whatever is in it.
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The names of the app's tables; virtual ones and their shadows are none.
 pub fn tables(db: &Path) -> Vec<String> {
     let conn = rusqlite::Connection::open(db).expect("the file");
     let mut found = conn
         .prepare(
-            "select name from sqlite_schema where type = 'table' and name not like 'sqlite_%' \
-             and name not like 'tidewater_%' order by name",
+            "select name from pragma_table_list where schema = 'main' and type = 'table' \
+             and name not like 'sqlite\\_%' escape '\\' \
+             and name not like 'tidewater\\_%' escape '\\' order by name",
         )
         .expect("a query");
     found
@@ -46,8 +52,9 @@ pub fn columns(schema: &Schema, table: &str) -> Vec<Column> {
     schema
         .rows(&format!(
             "select column_name, data_type from information_schema.columns \
-             where table_schema = current_schema and table_name = '{table}' \
-             and column_name not like 'tidewater\\_%' order by ordinal_position"
+             where table_schema = current_schema and table_name = '{}' \
+             and column_name not like 'tidewater\\_%' order by ordinal_position",
+            table.replace('\'', "''")
         ))
         .into_iter()
         .map(|mut r| Column {
@@ -62,11 +69,11 @@ pub fn remote(client: &Client, table: &str, columns: &[Column]) -> Rows {
     let list: Vec<String> = columns
         .iter()
         .map(|c| match c.pg_type.as_str() {
-            "numeric" => format!("\"{}\"::text", c.name),
-            _ => format!("\"{}\"", c.name),
+            "numeric" => format!("{}::text", ident(&c.name)),
+            _ => ident(&c.name),
         })
         .collect();
-    let sql = format!("select {} from \"{table}\"", list.join(", "));
+    let sql = format!("select {} from {}", list.join(", "), ident(table));
     let found = client
         .block_on(client.driver().query(sql.as_str(), &[]))
         .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
@@ -101,7 +108,7 @@ pub fn stored(db: &Path, table: &str) -> Rows {
 
 /// The same, with what a `numeric` column of the mirror holds as a real.
 pub fn local(db: &Path, table: &str, columns: &[Column]) -> Rows {
-    let list: Vec<String> = columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
+    let list: Vec<String> = columns.iter().map(|c| ident(&c.name)).collect();
     let list = if list.is_empty() {
         "*".to_owned()
     } else {
@@ -109,7 +116,7 @@ pub fn local(db: &Path, table: &str, columns: &[Column]) -> Rows {
     };
     let conn = rusqlite::Connection::open(db).expect("the file");
     let mut statement = conn
-        .prepare(&format!("select {list} from \"{table}\""))
+        .prepare(&format!("select {list} from {}", ident(table)))
         .expect("a query");
     let n = statement.column_count();
     let mut found = statement.query([]).expect("rows");
@@ -193,7 +200,8 @@ pub fn queue(device: &Device, arguments: &[&str]) -> Vec<Json> {
 pub fn transactions(schema: &Schema, table: &str) -> u32 {
     schema
         .one(&format!(
-            "select count(distinct tidewater_xid) from \"{table}\""
+            "select count(distinct tidewater_xid) from {}",
+            ident(table)
         ))
         .parse()
         .expect("a number")
