@@ -58,6 +58,12 @@ impl ChangeKey {
         &self.0[10..]
     }
 
+    /// Whether it writes down how a row stands without knowing its history: a comparison found it. Such a
+    /// change has no time, and the first 16 of its 80 bits are zero, so that it never beats another.
+    pub fn is_repair(&self) -> bool {
+        self.millis() == 0 && self.tail().starts_with("000")
+    }
+
     /// The time part in milliseconds since 1970.
     pub fn millis(&self) -> i64 {
         ulid::Ulid::from_string(&self.0).map_or(0, |u| u.timestamp_ms() as i64)

@@ -91,6 +91,8 @@ pub enum Kind {
     UpdateDelete,
     /// Deleted here, changed there.
     DeleteUpdate,
+    /// Two rows got one key, from databases that hand keys out.
+    KeyCollision,
     /// Two rows claim one unique value.
     UniqueCollision,
 }
@@ -103,6 +105,7 @@ impl Kind {
             Kind::UpdateUpdate => "update_update",
             Kind::UpdateDelete => "update_delete",
             Kind::DeleteUpdate => "delete_update",
+            Kind::KeyCollision => "key_collision",
             Kind::UniqueCollision => "unique_collision",
         }
     }

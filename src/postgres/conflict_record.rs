@@ -43,11 +43,10 @@ pub fn conflict(r: &PgRow, is_own: impl Fn(&str) -> bool) -> Result<ConflictReco
         id: get(r, 1)?,
         table: get(r, 2)?,
         key: Key::decode(&pk).unwrap_or(Key(vec![Value::Text(pk)])),
-        kind: if kind == Kind::UniqueCollision.as_str() {
-            Kind::UniqueCollision
-        } else {
-            kind_of(local_op, known, remote_op)
-        },
+        kind: [Kind::KeyCollision, Kind::UniqueCollision]
+            .into_iter()
+            .find(|k| k.as_str() == kind)
+            .unwrap_or_else(|| kind_of(local_op, known, remote_op)),
         policy: Policy::parse(get(r, 5)?).unwrap_or_default(),
         winner,
         local,

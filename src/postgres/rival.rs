@@ -375,7 +375,18 @@ impl Rivals<'_> {
         } else {
             Op::Delete
         };
-        let kind = kind_of(item.op, item.known, rival_op);
+        let kind = match kind_of(item.op, item.known, rival_op) {
+            // Nobody gave either row its key. What is only repaired here, or has gone by another identity
+            // of this file, is one row with an unknown history.
+            Kind::InsertInsert
+                if self.group.tracked.table.assigns_keys()
+                    && item.seen.is_empty()
+                    && !item.change.is_repair() =>
+            {
+                Kind::KeyCollision
+            }
+            kind => kind,
+        };
         self.keep(item, rival, pushed_won, kind, &item.key).await
     }
 

@@ -42,6 +42,9 @@ pub struct Conflict {
     pub seen: bool,
     /// The file that keeps the loser, absolute.
     pub original_file: Option<String>,
+    /// The fresh key under which the loser of a `key_collision` was written back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_as: Option<Vec<Value>>,
 }
 
 /// `conflicts`, `conflicts show`, `restore` and `ack`.
@@ -51,4 +54,7 @@ pub struct ConflictsReport {
     pub conflicts: Vec<Conflict>,
     /// How many there are in all; more than are listed where there are very many.
     pub total: u64,
+    /// Of `restore`: other rows that refer to the original again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<u64>,
 }

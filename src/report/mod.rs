@@ -49,6 +49,9 @@ pub struct InitReport {
     pub tables: Vec<InitTable>,
     /// The tables that are left out.
     pub skipped: Vec<Skipped>,
+    /// What should be known of tables that are tracked.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
     /// How long it took.
     pub elapsed_ms: u64,
 }
@@ -71,6 +74,17 @@ pub struct Skipped {
     pub name: String,
     /// Why.
     pub reason: String,
+}
+
+/// What should be known of a table that is tracked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// The table.
+    pub table: String,
+    /// What may happen.
+    pub message: String,
+    /// What would prevent it.
+    pub remedy: String,
 }
 
 /// `init --dry-run`: what would be executed.

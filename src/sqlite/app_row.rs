@@ -178,6 +178,34 @@ pub fn update(
     Ok(())
 }
 
+/// Updates columns of the row under a key, those of the key itself included.
+pub fn rekey(
+    conn: &Connection,
+    table: &Table,
+    key: &Key,
+    columns: &[(&str, &Value)],
+) -> rusqlite::Result<()> {
+    let set: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, (c, _))| format!("{} = ?{}", ident(c), i + 1))
+        .collect();
+    let sql = format!(
+        "update{} {} set {} where {}",
+        or_abort(table),
+        ident(&table.name),
+        set.join(", "),
+        where_key(table, columns.len() + 1)
+    );
+    let params: Vec<&dyn ToSql> = columns
+        .iter()
+        .map(|(_, v)| *v as &dyn ToSql)
+        .chain(key.0.iter().map(|v| v as &dyn ToSql))
+        .collect();
+    conn.prepare_cached(&sql)?.execute(params.as_slice())?;
+    Ok(())
+}
+
 /// A column's values in the newest rows, as far as an order of theirs is known; NULL is left out.
 pub fn newest(
     conn: &Connection,

@@ -209,7 +209,7 @@ fn enter(
     };
     let mut tail = ulid::Ulid::generate().random();
     if fold.first_op == "R" {
-        // Nor does what has no history beat another change without a time.
+        // Nor does what has no history beat another change without a time (`ChangeKey::is_repair`).
         tail >>= 16;
     }
     let change = ChangeKey::new(edited, tail);

@@ -64,11 +64,3 @@ pub fn guard(local: &Local) -> Result<Option<i64>> {
         .optional()
         .or_fault("reading the guard")
 }
-
-/// Whether the database hands out the table's keys: an `integer primary key` that the app may leave out.
-pub fn assigns_keys(table: &Table) -> bool {
-    !table.without_rowid
-        && matches!(table.key.as_slice(), [key] if table
-            .column(key)
-            .is_some_and(|c| c.declared.eq_ignore_ascii_case("integer")))
-}

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_tidewater.sql"),
     include_str!("../../migrations/sqlite/0002_operations.sql"),
+    include_str!("../../migrations/sqlite/0003_schemas.sql"),
 ];
 
 /// The migration, from 0, that brought the columns of the view.

@@ -11,8 +11,9 @@ use super::ops::{InitOptions, InitOutcome};
 use crate::config::Config;
 use crate::config::template::{self, Template};
 use crate::error::{Code, Error, Result};
+use crate::model::Table;
 use crate::remote::Standing;
-use crate::report::{InitReport, InitTable, Progress, Skipped};
+use crate::report::{InitReport, InitTable, Progress, Skipped, Warning};
 use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::introspect::{self, Introspection};
@@ -211,7 +212,18 @@ pub fn report(local: &Local, found: &Introspection, started: Instant) -> Result<
         device: crate::sqlite::inspect::device(local.conn())?,
         tables,
         skipped: skipped(found),
+        warnings: found.tables.iter().filter_map(key_warning).collect(),
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(0),
+    })
+}
+
+/// Of a table whose keys the database hands out.
+pub fn key_warning(table: &Table) -> Option<Warning> {
+    table.assigns_keys().then(|| Warning {
+        table: table.name.clone(),
+        message: "the database hands out its keys, and two devices hand out the same".to_owned(),
+        remedy: "let the app make the keys (a UUID or ULID as text), or give each device a range of its own"
+            .to_owned(),
     })
 }
 

@@ -21,7 +21,7 @@ use crate::report::{
 use crate::sqlite::inspect::{self, Which};
 use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::Local;
-use crate::sqlite::{conflicts as conflict_table, introspect, queue as outbox, state};
+use crate::sqlite::{introspect, queue as outbox, restore, state};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -329,6 +329,7 @@ pub fn conflict(config: &Config, id: &str) -> Result<ConflictsReport> {
     Ok(ConflictsReport {
         conflicts: vec![inspect::conflict(local.conn(), id)?],
         total: 1,
+        moved: None,
     })
 }
 
@@ -336,8 +337,17 @@ pub fn conflict(config: &Config, id: &str) -> Result<ConflictsReport> {
 pub fn restore(config: &Config, id: &str) -> Result<ConflictsReport> {
     let mut local = open(config)?;
     let id = inspect::conflict(local.conn(), id)?.id;
-    conflict_table::restore(&mut local, &id, now_ms())?;
-    conflict(config, &id)
+    let done = restore::restore(&mut local, &id, now_ms())?;
+    let conflicts: Vec<_> = done
+        .conflicts
+        .iter()
+        .map(|id| inspect::conflict(local.conn(), id))
+        .collect::<Result<_>>()?;
+    Ok(ConflictsReport {
+        total: conflicts.len() as u64,
+        conflicts,
+        moved: (done.moved > 0).then_some(done.moved),
+    })
 }
 
 /// `conflicts ack ID...`; without ids, all of them.

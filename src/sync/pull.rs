@@ -12,7 +12,7 @@ use crate::remote::{Page, PageRequest, Remote, Tracked};
 use crate::report::{NoProgress, Progress};
 use crate::sqlite::apply::{self, Applied, Slicing};
 use crate::sqlite::local::load_tables;
-use crate::sqlite::{inbox, notes, state};
+use crate::sqlite::{family, inbox, notes, state};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -156,6 +156,7 @@ pub async fn drain<R: Remote>(
         }
         break;
     }
+    family::note(&mut device.local)?;
     heal_tables(device).await?;
     fetch_notes(device, slicing, &mut pulled).await?;
     account::keep(device, pulled.downloaded > 0).await;

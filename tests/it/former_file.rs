@@ -53,7 +53,7 @@ fn looking_at_a_file_of_the_version_before_brings_it_up_to_date() {
     let schema = Schema::new();
     let device = of_before(&schema);
     let said = device.json(&["status"]);
-    assert_eq!(migration(&device), "2");
+    assert_eq!(migration(&device), "3");
     // The claimed change and the one in the log are one row, each is counted where it stands.
     assert_eq!(
         (&said["upload"]["pending"], &said["upload"]["failed"]),
@@ -84,7 +84,7 @@ fn whatever_waited_in_it_is_sent() {
             service.signal(libc::SIGTERM);
             service.wait(crate::support::wait::PATIENCE).ok();
         }
-        assert_eq!(migration(&device), "2");
+        assert_eq!(migration(&device), "3");
         assert_eq!(
             schema.rows("select id, body, n from items order by id"),
             [

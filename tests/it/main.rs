@@ -37,6 +37,7 @@ mod flow;
 mod former;
 mod former_file;
 mod infra;
+mod key_collisions;
 mod late_commits;
 mod layering;
 mod levels;

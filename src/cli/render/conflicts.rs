@@ -91,6 +91,9 @@ fn one(c: &Conflict, paint: Paint) -> String {
     if let Some(file) = &c.original_file {
         fields.add("original", Tone::Dim, &clean(file));
     }
+    if let Some(key) = &c.restored_as {
+        fields.add("restored", Tone::Good, &format!("as {}", style::key(key)));
+    }
     out.push_str(&fields.text());
     out.push('\n');
     out.push_str(&columns(c, paint));
@@ -99,8 +102,13 @@ fn one(c: &Conflict, paint: Paint) -> String {
     } else {
         "local"
     };
+    let how = if c.kind == "key_collision" {
+        " under a fresh key"
+    } else {
+        ""
+    };
     out.push_str(&format!(
-        "\n  `tidewater conflicts restore {}` brings {loser} back\n",
+        "\n  `tidewater conflicts restore {}` brings {loser} back{how}\n",
         clean(&c.id)
     ));
     out
@@ -175,17 +183,27 @@ fn columns(c: &Conflict, paint: Paint) -> String {
 }
 
 pub(crate) fn restored(r: &ConflictsReport, paint: Paint) -> String {
-    r.conflicts
+    let mut out: String = r
+        .conflicts
         .iter()
         .map(|c| {
+            let fresh = c.restored_as.as_ref();
+            let place = fresh.map_or_else(String::new, |k| format!(" as {}", style::key(k)));
             format!(
-                "{} {} {}: written back as a new edit\n",
+                "{} {} {}{place}: written back as a new edit\n",
                 paint.good("restored"),
                 clean(&c.table),
                 style::key(&c.pk)
             )
         })
-        .collect()
+        .collect();
+    if let Some(n) = r.moved {
+        out.push_str(&format!(
+            "  with {} that belong to it\n",
+            plural(n, "more row", "more rows")
+        ));
+    }
+    out
 }
 
 pub(crate) fn acknowledged(r: &ConflictsReport, paint: Paint) -> String {
@@ -230,6 +248,7 @@ mod tests {
             remote_device: Some("0".into()),
             own: false,
             seen: false,
+            restored_as: None,
             original_file: Some(
                 "/data/.tidewater/conflicts/chats-01J8ZQ6M3TAAAAAAAAAAAAAAAA.json".into(),
             ),
@@ -246,6 +265,7 @@ mod tests {
         let r = ConflictsReport {
             conflicts: vec![a_conflict(), seen],
             total: 600,
+            moved: None,
         };
         let text = conflicts(&r, Time::from_ms(1_741_000_180_000), Paint::plain());
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
@@ -270,6 +290,7 @@ mod tests {
         let r = ConflictsReport {
             conflicts: vec![a_conflict()],
             total: 1,
+            moved: None,
         };
         let text = conflict(&r, Paint::plain());
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
@@ -306,11 +327,40 @@ chats c1 · changed on both sides
             &ConflictsReport {
                 conflicts: vec![c],
                 total: 1,
+                moved: None,
             },
             Paint::plain(),
         );
         assert!(text.starts_with("chats c1 · changed here, deleted there\n"));
         assert!(text.contains("≠  id      c1"), "{text}");
         assert!(text.contains("(deleted)"));
+    }
+
+    #[test]
+    fn what_got_a_fresh_key_says_which() {
+        let c = Conflict {
+            kind: "key_collision".into(),
+            restored_as: Some(vec![Value::Int(7)]),
+            ..a_conflict()
+        };
+        let r = ConflictsReport {
+            conflicts: vec![c],
+            total: 1,
+            moved: Some(2),
+        };
+        assert_eq!(
+            restored(&r, Paint::plain()),
+            "restored chats c1 as 7: written back as a new edit\n  with 2 more rows that belong to it\n"
+        );
+        let text = conflict(&r, Paint::plain());
+        assert!(
+            text.starts_with("chats c1 · two rows with one key\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  restored  as 7\n")
+                && text.contains("brings local back under a fresh key"),
+            "{text}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! `init`, `clone`, `now` and `verify`.
 
-use super::layout::{Fields, Fit, Grid, Tone};
+use super::layout::{Fields, Fit, Grid, Tone, paragraph};
 use crate::cli::style::{Paint, clean, number, plural, span};
 use crate::report::{DryRunReport, InitReport, NowReport, VerifyReport};
 
@@ -39,6 +39,19 @@ pub(crate) fn init(r: &InitReport, done: &str, paint: Paint) -> String {
         }
         out.push_str("\nLeft out:\n");
         out.push_str(&fields.text());
+    }
+    let mut told: Vec<&str> = Vec::new();
+    for w in &r.warnings {
+        if told.contains(&w.message.as_str()) {
+            continue;
+        }
+        told.push(&w.message);
+        let same = r.warnings.iter().filter(|o| o.message == w.message);
+        let names: Vec<String> = same.map(|o| clean(&o.table)).collect();
+        let text = format!("{}: {}", names.join(", "), clean(&w.message));
+        out.push('\n');
+        out.push_str(&paragraph("!", 2, &text));
+        out.push_str(&paragraph("→", 4, &clean(&w.remedy)));
     }
     out
 }
@@ -174,7 +187,7 @@ pub(crate) fn verify(r: &VerifyReport, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Device, InitTable, Repaired, Skipped, Statement, VerifyTable};
+    use crate::report::{Device, InitTable, Repaired, Skipped, Statement, VerifyTable, Warning};
 
     #[test]
     fn both_sides_are_counted_table_by_table() {
@@ -259,6 +272,14 @@ different: 1 of 2 tables differ
                 name: "notes_fts".into(),
                 reason: "a virtual table".into(),
             }],
+            warnings: ["chats", "messages"]
+                .map(|table| Warning {
+                    table: table.into(),
+                    message: "the database hands out its keys, and two devices hand out the same"
+                        .into(),
+                    remedy: "let the app make the keys".into(),
+                })
+                .into(),
             elapsed_ms: 1200,
         };
         assert_eq!(
@@ -271,6 +292,10 @@ Initialised laptop · 1 table · 3,503 rows · 1.2 s
 
 Left out:
   notes_fts  a virtual table
+
+  ! chats, messages: the database hands out its keys, and two devices hand out
+    the same
+    → let the app make the keys
 "
         );
         let name = "n".repeat(200);

@@ -15,7 +15,7 @@ const WHAT: &str = "reading the conflicts";
 const COLUMNS: &str = "id, tbl, pk, detected_at, policy, winner, kind, local, remote, local_change, \
                        remote_change, local_at, remote_at, remote_device, seen, original_file, \
                        coalesce(instr((select value from tidewater_state where name = 'former_ids'), \
-                       '\"' || remote_device || '\"'), 0)";
+                       '\"' || remote_device || '\"'), 0), restored";
 
 /// The newest first, seen or not, at most `limit` and [`CONFLICTS_MAX`].
 pub fn conflicts(conn: &Connection, limit: usize) -> Result<ConflictsReport> {
@@ -30,6 +30,7 @@ pub fn conflicts(conn: &Connection, limit: usize) -> Result<ConflictsReport> {
     Ok(ConflictsReport {
         conflicts: rows.collect::<rusqlite::Result<_>>().or_fault(WHAT)?,
         total: conflict_counts(conn)?.total,
+        moved: None,
     })
 }
 
@@ -114,6 +115,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Conflict> {
         seen: row.get(14)?,
         original_file: row.get(15)?,
         own: row.get::<_, i64>(16)? > 0,
+        restored_as: row.get::<_, Option<String>>(17)?.map(key_values),
     })
 }
 

@@ -1,18 +1,12 @@
 use super::*;
 use crate::model::Table;
+use crate::sqlite::local::Local;
 
 const NOW: i64 = 1_741_000_000_000;
 
 fn file() -> Connection {
     let conn = Connection::open_in_memory().expect("opens");
-    conn.execute_batch(include_str!(
-        "../../../migrations/sqlite/0001_tidewater.sql"
-    ))
-    .expect("migrates");
-    conn.execute_batch(include_str!(
-        "../../../migrations/sqlite/0002_operations.sql"
-    ))
-    .expect("migrates");
+    Local::migrate(&conn).expect("migrates");
     conn.execute_batch("alter table tidewater_log add column k2")
         .expect("widens");
     for (name, key) in [

@@ -7,7 +7,7 @@ use crate::report::{Check, Progress};
 use crate::sqlite::local::{Known, Local, count, load_tables};
 use crate::sqlite::scan::{self, Fault, Finding};
 use crate::sqlite::{capture, health, state};
-use crate::sync::heal;
+use crate::sync::{heal, init};
 
 /// What is checked here.
 pub const NAMES: &[&str] = &[
@@ -94,16 +94,10 @@ fn collect(
         "no key is handed out by the database",
         &found.tables,
         |t| {
-            let advice = format!(
-                "{}: the database hands out its keys, and two devices hand out the same",
-                t.name
-            );
-            let remedy = "let the app make the keys (a UUID or ULID as text), or give each device a range of its own";
-            if health::assigns_keys(t) {
-                vec![(advice, remedy)]
-            } else {
-                Vec::new()
-            }
+            let warning = init::key_warning(t).into_iter();
+            warning
+                .map(|w| (format!("{}: {}", w.table, w.message), w.remedy))
+                .collect()
         },
     );
     named(checks, "blind_spots", "none", &found.tables, |t| {
@@ -111,7 +105,7 @@ fn collect(
             "let the app not use OR REPLACE there, or run `tidewater verify --repair` now and then";
         capture::blind_spots(t)
             .into_iter()
-            .map(|spot| (spot, remedy))
+            .map(|spot| (spot, remedy.to_owned()))
             .collect()
     });
     values(config, local, &found.tables, &known, progress, checks)?;
@@ -124,7 +118,7 @@ fn named(
     name: &str,
     fine: &str,
     tables: &[Table],
-    say: impl Fn(&Table) -> Vec<(String, &'static str)>,
+    say: impl Fn(&Table) -> Vec<(String, String)>,
 ) {
     let said: Vec<Check> = tables
         .iter()
