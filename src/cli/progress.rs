@@ -11,16 +11,18 @@ use std::time::Duration;
 /// What is drawn at present; log lines are written above it.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Stderr for log lines: a bar that is drawn steps aside for each.
+/// Stderr for log lines: a bar that is drawn steps aside for each. A line that cannot be written, to a
+/// file on a full disk or a reader that is gone, is lost: the logger would panic over an error.
 pub(crate) struct AboveBars;
 
 impl Write for AboveBars {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        BARS.suspend(|| std::io::stderr().write(line))
+        BARS.suspend(|| drop(std::io::stderr().write_all(line)));
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        Ok(())
     }
 }
 

@@ -205,6 +205,13 @@ fn soak() {
     }
     let minutes = number("TIDEWATER_CHAOS_MINUTES").unwrap_or(10);
     let end = Instant::now() + Duration::from_secs(minutes * 60);
-    let fresh = std::iter::repeat_with(|| fastrand::u64(..));
+    // Only schedules with a certain fault, by the name under which it is counted.
+    let wanted = std::env::var("TIDEWATER_CHAOS_WITH").ok();
+    let fits = |seed: &u64| {
+        let faults = Plan::draw(*seed, Size::Long).faults;
+        let wanted = wanted.as_deref();
+        wanted.is_none_or(|w| faults.iter().any(|p| p.fault.kind() == w))
+    };
+    let fresh = std::iter::repeat_with(|| fastrand::u64(..)).filter(fits);
     run(fresh.take_while(|_| Instant::now() < end), Size::Long);
 }

@@ -166,6 +166,48 @@ fn a_commit_whose_answer_is_lost_is_committed_all_the_same() {
 }
 
 #[test]
+fn half_open_a_commit_is_done_and_its_client_hears_nothing() {
+    let schema = Schema::new();
+    schema.exec("create table t (n integer)");
+    let proxy = Proxy::shared_server();
+    let client = through(&proxy, &schema);
+    client.exec("begin; insert into t values (1)");
+    proxy.set(Mode::HalfOpen);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| client.try_exec("commit"));
+        eventually(PATIENCE, "the commit", || {
+            schema.one("select count(*) from t") == "1"
+        });
+        // What was swallowed is gone, so that the connection is of no use any more.
+        proxy.set(Mode::Pass);
+        proxy.cut_all();
+        assert!(waiting.join().expect("the client").is_err());
+    });
+    through(&proxy, &schema).exec("insert into t values (2)");
+}
+
+#[test]
+fn abandoned_a_transaction_keeps_its_locks_until_the_mode_is_set() {
+    let schema = Schema::new();
+    schema.exec("create table t (n integer); insert into t values (1)");
+    let proxy = Proxy::shared_server();
+    let client = through(&proxy, &schema);
+    client.exec("begin; update t set n = 2");
+    proxy.abandon_all();
+    eventually(PATIENCE, "the client to be cut off", || {
+        client.try_exec("").is_err()
+    });
+    let locked = "set lock_timeout = '50ms'; update t set n = 3";
+    let other = through(&proxy, &schema);
+    assert!(other.try_exec(locked).is_err());
+    proxy.set(Mode::Pass);
+    eventually(PATIENCE, "the lock to be free", || {
+        other.try_exec(locked).is_ok()
+    });
+    assert_eq!(schema.one("select n from t"), "3");
+}
+
+#[test]
 fn the_answer_to_a_commit_that_failed_is_passed_on() {
     let schema = Schema::new();
     let proxy = Proxy::shared_server();

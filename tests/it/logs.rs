@@ -177,3 +177,25 @@ fn a_pause_a_table_that_cannot_be_mirrored_and_the_stop_are_told_once() {
     let log = stop(service);
     assert_eq!(log.matches("tidewater stopped").count(), 1, "{log}");
 }
+
+/// A disk that is full takes the log first, where it is a file: the service goes on without it.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let fleet = Fleet::configured(ITEMS, QUICK);
+    let device = fleet.device("a");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut command = device.command(&["-v", "run"]);
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(full.expect("a device that is always full"));
+    let mut service = command.spawn().expect("the service");
+    device.sql("insert into items values ('1', 'sent', 1)");
+    eventually(PATIENCE, "the row on the server", || {
+        fleet.server("select id from items") == [["1"]]
+    });
+    assert!(service.try_wait().expect("its state").is_none());
+    let pid = i32::try_from(service.id()).expect("a process id");
+    // SAFETY: kill has no memory effects; the child is not reaped yet, so the id is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert!(service.wait().expect("its end").success());
+}

@@ -36,6 +36,7 @@ mod flaws_notes;
 mod flow;
 mod former;
 mod former_file;
+mod identity;
 mod infra;
 mod key_collisions;
 mod late_commits;

@@ -115,12 +115,12 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A copy of a server's files, put back later.
-struct Backup {
+pub struct Backup {
     folder: std::path::PathBuf,
 }
 
 impl Backup {
-    fn of(server: &Server) -> Backup {
+    pub fn of(server: &Server) -> Backup {
         server.stop_immediate().unwrap();
         let data = server.data_dir();
         let folder = data.with_file_name("earlier");
@@ -129,7 +129,7 @@ impl Backup {
         Backup { folder }
     }
 
-    fn put_back(&self, server: &Server) {
+    pub fn put_back(&self, server: &Server) {
         server.stop_immediate().unwrap();
         let data = server.data_dir();
         std::fs::remove_dir_all(&data).unwrap();

@@ -34,8 +34,8 @@ pub enum Fault {
     Restart(usize),
     /// SIGSTOP, SIGCONT afterwards.
     Freeze(usize),
-    /// No file of the process may grow.
-    Full(usize),
+    /// No file of the process may grow, or not even its log be written.
+    Full(usize, bool),
     /// The app holds the write lock.
     Hold(usize),
     /// The app keeps a read transaction open.
@@ -48,6 +48,8 @@ pub enum Fault {
     Crash,
     /// The server ends the sessions of all devices.
     Terminate,
+    /// A copy of the server is made when it begins, and put back when it ends.
+    Restore,
 }
 
 impl Fault {
@@ -71,13 +73,14 @@ impl Fault {
             Fault::KillAt(..) => "kill at a point",
             Fault::Restart(_) => "restart",
             Fault::Freeze(_) => "freeze",
-            Fault::Full(_) => "disk full",
+            Fault::Full(..) => "disk full",
             Fault::Hold(_) => "app holds the lock",
             Fault::Reader(_) => "long reader",
             Fault::Now(_) => "now beside it",
             Fault::Pause(_) => "pause",
             Fault::Crash => "server crash",
             Fault::Terminate => "sessions ended",
+            Fault::Restore => "server restored",
         }
     }
 }
@@ -151,8 +154,20 @@ impl Plan {
             plan.lane(&mut rng, 4000, |rng| process(rng, device));
             plan.lane(&mut rng, 6000, |rng| file(rng, device, size));
         }
-        plan.lane(&mut rng, 7000, server);
+        if size == Size::Long && rng.u8(..5) == 0 {
+            let from = length / 4 + Duration::from_millis(rng.u64(..2000));
+            let until = from + Duration::from_millis(rng.u64(500..6000));
+            let fault = Fault::Restore;
+            plan.faults.push(Planned { from, until, fault });
+        } else {
+            plan.lane(&mut rng, 7000, server);
+        }
         plan
+    }
+
+    /// Whether the server goes back in time.
+    pub fn restores(&self) -> bool {
+        self.faults.iter().any(|p| p.fault == Fault::Restore)
     }
 
     /// Whether an app holds the write lock at some time.
@@ -263,7 +278,7 @@ fn process(rng: &mut Rng, device: usize) -> (Fault, u64) {
         5 => (Fault::Restart(device), rng.u64(..500)),
         // Frozen with the write lock in its hands it is in the app's way: never for long.
         6 => (Fault::Freeze(device), rng.u64(100..1500)),
-        _ => (Fault::Full(device), rng.u64(300..4000)),
+        _ => (Fault::Full(device, rng.bool()), rng.u64(300..4000)),
     }
 }
 

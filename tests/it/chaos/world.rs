@@ -8,6 +8,7 @@ use super::writers::{self, Asked, Done, Hand, TABLES};
 use crate::support::cli::{Device, Running};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::server::{Client, Schema, start};
+use crate::time_travel::Backup;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub struct World<'a> {
     /// Where PostgreSQL's writer and the audit trigger note what was committed: outside the workspace.
     pub audit: Schema,
     pub server: Server,
+    backup: Option<Backup>,
     pub counts: BTreeMap<&'static str, u32>,
     pub complaints: Vec<String>,
 }
@@ -70,6 +72,7 @@ impl<'a> World<'a> {
             schema,
             audit,
             server,
+            backup: None,
             counts: BTreeMap::new(),
             complaints: Vec::new(),
         };
@@ -199,6 +202,10 @@ impl<'a> World<'a> {
         let counted = match &planned.fault {
             Fault::Crash => self.server.stop_immediate().map(|()| true).expect("a stop"),
             Fault::Terminate => self.end_sessions(),
+            Fault::Restore => {
+                self.backup = Some(Backup::of(&self.server));
+                true
+            }
             fault => self.strike(fault, planned.until - planned.from),
         };
         if counted {
@@ -210,9 +217,9 @@ impl<'a> World<'a> {
     fn strike(&mut self, fault: &Fault, lasts: Duration) -> bool {
         let n = match fault {
             Fault::Net(n, _) | Fault::Cut(n) | Fault::Abandon(n) | Fault::Kill(n) => *n,
-            Fault::KillAt(n, ..) | Fault::Restart(n) | Fault::Freeze(n) | Fault::Full(n) => *n,
+            Fault::KillAt(n, ..) | Fault::Restart(n) | Fault::Freeze(n) | Fault::Full(n, _) => *n,
             Fault::Hold(n) | Fault::Reader(n) | Fault::Now(n) | Fault::Pause(n) => *n,
-            Fault::Crash | Fault::Terminate => unreachable!("of the server"),
+            Fault::Crash | Fault::Terminate | Fault::Restore => unreachable!("of the server"),
         };
         let site = &mut self.sites[n];
         match fault {
@@ -238,12 +245,12 @@ impl<'a> World<'a> {
             Fault::Kill(_) => self.stop_service(n, libc::SIGKILL),
             Fault::Restart(_) => self.stop_service(n, libc::SIGTERM),
             Fault::Freeze(_) => return site.signal(libc::SIGSTOP),
-            Fault::Full(_) => {
+            Fault::Full(_, entirely) => {
                 // What the file and its log have now is all that there is.
                 let most = size(&site.device, "").max(size(&site.device, "-wal"));
-                return site.limit_files(most);
+                return site.limit_files(if *entirely { 0 } else { most });
             }
-            Fault::Crash | Fault::Terminate => unreachable!("of the server"),
+            Fault::Crash | Fault::Terminate | Fault::Restore => unreachable!("of the server"),
         }
         true
     }
@@ -255,7 +262,7 @@ impl<'a> World<'a> {
             Fault::Freeze(n) => {
                 self.sites[*n].signal(libc::SIGCONT);
             }
-            Fault::Full(n) => {
+            Fault::Full(n, _) => {
                 self.sites[*n].limit_files(libc::RLIM_INFINITY);
             }
             Fault::Reader(n) => self.sites[*n].reader = None,
@@ -265,6 +272,10 @@ impl<'a> World<'a> {
                 site.beside.push(resume);
             }
             Fault::Crash => self.server.start_again().expect("the server again"),
+            Fault::Restore => {
+                let backup = self.backup.take().expect("the copy");
+                backup.put_back(&self.server);
+            }
             // Where it never came to the point, it goes on with the point armed.
             Fault::KillAt(..) => {}
             Fault::Cut(_) | Fault::Hold(_) | Fault::Now(_) | Fault::Terminate => {}
