@@ -30,8 +30,10 @@ test: toolchain ## every test that CI runs, against a real PostgreSQL
 	@$(with_postgres) $(with_pgbouncer) $(with_prometheus) $(with_faketime) cargo test --features failpoints
 
 .PHONY: soak
-soak: toolchain ## random faults against processes and a real PostgreSQL, for MINUTES=10
-	@$(with_postgres) TIDEWATER_CHAOS_MINUTES=$(MINUTES) cargo test --features failpoints --test it -- \
+soak: toolchain ## random faults, for MINUTES=10: first simulated, then real processes, half of it each
+	TIDEWATER_SIM_SECONDS=$$(($(MINUTES) * 30)) cargo test --features failpoints --test sim \
+		no_schedule -- --nocapture
+	@$(with_postgres) TIDEWATER_CHAOS_MINUTES=$$((($(MINUTES) + 1) / 2)) cargo test --features failpoints --test it -- \
 		--ignored --nocapture --exact chaos::soak
 
 .PHONY: lint

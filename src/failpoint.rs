@@ -3,6 +3,9 @@
 //! `TIDEWATER_FAILPOINT=name:n` kills the process with SIGKILL at the n-th hit of the point, after
 //! appending the name to the file in `TIDEWATER_FAILPOINT_LOG`, so that a test can prove the hit.
 
+#[cfg(feature = "failpoints")]
+use crate::world::simulated;
+
 /// The points, in the order in which a change passes them.
 pub const NAMES: &[&str] = &[
     "claim_before_commit",
@@ -44,6 +47,9 @@ pub fn hit(name: &str) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static HITS: AtomicU32 = AtomicU32::new(0);
     debug_assert!(NAMES.contains(&name), "unknown crash point {name}");
+    if simulated::ask(|w| w.point(name)).is_some() {
+        return;
+    }
     let Ok(wanted) = std::env::var("TIDEWATER_FAILPOINT") else {
         return;
     };
@@ -67,6 +73,13 @@ pub fn hit(name: &str) {
     std::process::abort();
 }
 
+/// A transaction that may write to the app's file begins. Only a simulation ends the process here.
+#[inline(always)]
+pub fn write_begins() {
+    #[cfg(feature = "failpoints")]
+    simulated::ask(|w| w.point("write_begins"));
+}
+
 /// Whether a cure is switched off: only ever to show that a test notices.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
@@ -77,5 +90,6 @@ pub fn is_planted(_bug: &str) -> bool {
 /// Whether a cure is switched off: only ever to show that a test notices.
 #[cfg(feature = "failpoints")]
 pub fn is_planted(bug: &str) -> bool {
-    std::env::var("TIDEWATER_PLANT").is_ok_and(|planted| planted == bug)
+    simulated::ask(|w| w.is_planted(bug))
+        .unwrap_or_else(|| std::env::var("TIDEWATER_PLANT").is_ok_and(|planted| planted == bug))
 }

@@ -108,6 +108,8 @@ pub mod sqlite;
 pub mod sync;
 #[doc(hidden)]
 pub mod throwaway;
+#[doc(hidden)]
+pub mod world;
 
 pub use config::Config;
 pub use engine::Engine;

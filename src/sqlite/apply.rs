@@ -14,10 +14,12 @@ use super::local::Local;
 use super::notes;
 use super::state;
 use crate::error::Result;
+use crate::failpoint;
 use crate::model::Token;
 use crate::remote::{ConflictRecord, FeedRow, Fetched, Page, Version};
+use crate::world;
 use rusqlite::Connection;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const WHAT: &str = "applying remote rows";
 
@@ -92,6 +94,13 @@ fn page_beside(
         .clone()
         .unwrap_or_else(|| page.next.last.clone());
     let mut expected = asked.clone();
+    let too_early = failpoint::is_planted("cursor_before_apply");
+    if too_early {
+        let tx = local.begin()?;
+        state::set_token(&tx, &page.next)?;
+        tx.commit().or_fault(WHAT)?;
+        expected = page.next.clone();
+    }
     let mut rest: &[FeedRow] = &page.rows;
     let mut most = slicing.rows;
     loop {
@@ -129,12 +138,12 @@ fn page_beside(
         let last = rest.is_empty();
         let token = match now.last() {
             _ if last => page.next.clone(),
-            Some(row) => Token {
+            Some(row) if !too_early => Token {
                 last: asked.last.clone(),
                 target: Some(target.clone()),
                 pos: Some(row.pos.clone()),
             },
-            None => page.next.clone(),
+            _ => page.next.clone(),
         };
         if last {
             for c in &page.conflicts {
@@ -149,9 +158,9 @@ fn page_beside(
         state::set_token(&tx, &token)?;
         expected = token;
         slice.end()?;
-        crate::failpoint::hit("apply_before_commit");
+        failpoint::hit("apply_before_commit");
         tx.commit().or_fault(WHAT)?;
-        crate::failpoint::hit("apply_after_commit");
+        failpoint::hit("apply_after_commit");
         barred.told();
         done.add(part);
         if last {
@@ -170,10 +179,10 @@ fn fill(
     slicing: Slicing,
     done: &mut Applied,
 ) -> Result<usize> {
-    let started = Instant::now();
+    let started = world::instant();
     let mut late = Vec::new();
     let mut n = 0;
-    while n < rest.len() && n < most && (n == 0 || started.elapsed() < slicing.time) {
+    while n < rest.len() && n < most && (n == 0 || world::instant() - started < slicing.time) {
         let row = &rest[n];
         n += 1;
         if slice.is_dirty(&row.table, &row.key)? {
@@ -266,7 +275,7 @@ fn fetched_beside(
     slice.install_late(&late, &mut done, |_, _| Ok(()))?;
     slice.end()?;
     tx.commit().or_fault(WHAT)?;
-    crate::failpoint::hit("fetch_applied");
+    failpoint::hit("fetch_applied");
     barred.told();
     Ok(done)
 }

@@ -15,6 +15,7 @@ use super::state;
 use super::status_view;
 use super::value;
 use crate::error::{Code, Result};
+use crate::failpoint;
 use crate::model::{ChangeKey, Key, Op, Row, Table, Token};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
@@ -207,7 +208,7 @@ fn enter(
     } else {
         fold.at + bases.offset
     };
-    let mut tail = ulid::Ulid::generate().random();
+    let mut tail = crate::world::ulid().random();
     if fold.first_op == "R" {
         // Nor does what has no history beat another change without a time (`ChangeKey::is_repair`).
         tail >>= 16;
@@ -279,7 +280,12 @@ fn enter(
         .or_fault(WHAT)?;
         return Ok(true);
     }
-    let base = match notes::find(tx, &table.name, &pk)? {
+    let noted = if failpoint::is_planted("token_after_pull") {
+        None
+    } else {
+        notes::find(tx, &table.name, &pk)?
+    };
+    let base = match noted {
         Some(noted) => noted,
         None if matches!(fold.first_op.as_str(), "B" | "R") => bases.empty,
         None => *bases.apart.get(&table.name).unwrap_or(&bases.current),

@@ -15,6 +15,7 @@ use super::notes;
 use super::private;
 use super::value;
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::model::{Key, Table};
 use crate::remote::Version;
 use rusqlite::config::DbConfig;
@@ -71,7 +72,7 @@ impl<'a> Slice<'a> {
             )
             .or_fault(WHAT)?;
         let noted = Cell::new(notes::any(tx)?);
-        aside::guard(tx, true)?;
+        aside::guard(tx, !failpoint::is_planted("echo"))?;
         Ok(Some(Slice {
             tx,
             tables,
@@ -86,6 +87,9 @@ impl<'a> Slice<'a> {
 
     /// Lowers the guard; it is never up at COMMIT.
     pub fn end(&self) -> Result<()> {
+        if failpoint::is_planted("guard_left_on") {
+            return Ok(());
+        }
         aside::guard(self.tx, false)
     }
 
@@ -99,6 +103,9 @@ impl<'a> Slice<'a> {
     /// Whether the row has an unsent local change, or might have one that capture missed, or is a row
     /// that stays here and has nothing to do with the one of its key elsewhere.
     pub fn is_dirty(&self, table: &str, key: &Key) -> Result<bool> {
+        if failpoint::is_planted("overwrite_dirty") {
+            return Ok(false);
+        }
         let known = self.tables.get(table);
         if known.is_some_and(|k| k.heal) {
             return Ok(true);

@@ -125,6 +125,7 @@ impl Local {
 
     /// Begins a write transaction: IMMEDIATE, for a read that turns into a write ignores the busy timeout.
     pub fn begin(&mut self) -> Result<Transaction<'_>> {
+        crate::failpoint::write_begins();
         let asked = Instant::now();
         let begun = self
             .conn

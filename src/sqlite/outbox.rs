@@ -92,7 +92,7 @@ pub fn next_batch(
         return Ok(None);
     }
     let seq = state::number(&tx, "push_seq")?;
-    let key = ulid::Ulid::generate().to_string();
+    let key = crate::world::ulid().to_string();
     let prev = state::get(&tx, "chain_key")?;
     tx.execute(
         "insert into tidewater_batch (seq, batch_key, prev_key) values (?1, ?2, ?3)",

@@ -187,7 +187,7 @@ pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<St
              local_at, detected_at, k, ki) values (?1, ?2, ?3, 'discarded', 'last_write_wins', 'remote', \
              ?4, ?5, ?6, ?7, ?8, ?8)",
             params![
-                ulid::Ulid::generate().to_string(),
+                crate::world::ulid().to_string(),
                 table,
                 pk,
                 payload,
@@ -231,7 +231,7 @@ pub const FORGOTTEN: Why = (
 pub fn take_new_identity(local: &mut Local, why: Why, now_ms: i64) -> Result<String> {
     let tx = local.begin()?;
     let former = state::device_id(&tx)?;
-    let id = ulid::Ulid::generate().to_string();
+    let id = crate::world::ulid().to_string();
     state::change_id(&tx, &id)?;
     dissolve(&tx)?;
     let told = Detail {

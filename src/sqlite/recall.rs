@@ -137,7 +137,7 @@ pub fn queue_again(
     };
     let change = match change {
         Some(change) => change.clone(),
-        None => ChangeKey::new(0, ulid::Ulid::generate().random()),
+        None => ChangeKey::new(0, crate::world::ulid().random()),
     };
     let payload = row.map(|r| r.to_json());
     let bytes = payload.as_ref().map_or(pk.len(), String::len);

@@ -48,7 +48,7 @@ pub fn gives_way(tx: &Connection, table: &str, pk: &str, mark: u64, now_ms: i64)
              local_at, detected_at) values (?1, ?2, ?3, 'update_delete', 'last_write_wins', 'remote', \
              ?4, ?5, ?6, ?7)",
             params![
-                ulid::Ulid::generate().to_string(),
+                crate::world::ulid().to_string(),
                 table,
                 pk,
                 payload,

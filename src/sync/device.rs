@@ -16,7 +16,7 @@ use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Log rows of one claim: a few milliseconds of the app's write lock.
 const CLAIM_SLICE: usize = 500;
@@ -30,12 +30,7 @@ const OFFSET_SHOWN: i64 = 60_000;
 /// An offset is stored again when it moved by more than this, ms: every store is a write.
 const OFFSET_NOISE: i64 = 250;
 
-/// This device's clock, ms since 1970.
-pub fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
-}
+pub use crate::world::now_ms;
 
 /// A device: the file, the remote, the configuration.
 pub struct Device<R> {

@@ -134,7 +134,7 @@ pub fn choice(config: &Config, opts: &InitOptions, local: &Local) -> Result<Vec<
 /// Gives the device its id once, and its present name.
 pub fn name_device(tx: &Tx<'_>, name: &str) -> Result<()> {
     if state::get(tx, "device_id")?.is_none() {
-        state::set(tx, "device_id", &ulid::Ulid::generate().to_string())?;
+        state::set(tx, "device_id", &crate::world::ulid().to_string())?;
         state::set_number(tx, "initialised_at", now_ms())?;
     }
     state::set(tx, "device_name", name)

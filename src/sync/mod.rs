@@ -42,3 +42,10 @@ pub mod view;
 
 pub use device::Device;
 pub use observer::Observer;
+
+/// What the simulation drives, without a process, a configuration file or a server.
+#[cfg(feature = "failpoints")]
+pub mod parts {
+    pub use super::init::install;
+    pub use super::now::{Request, sync};
+}

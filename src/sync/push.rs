@@ -14,6 +14,7 @@ use crate::sqlite::local::set_mirror;
 use crate::sqlite::outbox::{self, Acknowledged, BatchLimits, Retry};
 use crate::sqlite::queue;
 use crate::sqlite::state;
+use crate::world;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -224,6 +225,16 @@ async fn send<R: Remote>(
     let mut attempt = 0;
     loop {
         attempt += 1;
+        let renamed;
+        let batch = if attempt > 1 && failpoint::is_planted("new_key") {
+            renamed = Batch {
+                key: world::ulid().to_string(),
+                ..batch.clone()
+            };
+            &renamed
+        } else {
+            batch
+        };
         let e = match device.remote.push(batch, &device.tables).await {
             Ok(answer) => return Ok(answer),
             Err(e) => e,
@@ -243,6 +254,6 @@ async fn send<R: Remote>(
             Duration::from_millis(500),
             attempt,
         );
-        tokio::time::sleep(pause).await;
+        world::sleep(pause).await;
     }
 }

@@ -191,7 +191,7 @@ fn gives_way(tx: &Tx<'_>, t: &Tracked, p: &Pair) -> Result<bool> {
     recall::keep(
         tx,
         &crate::remote::ConflictRecord {
-            id: ulid::Ulid::generate().to_string(),
+            id: crate::world::ulid().to_string(),
             table: t.table.name.clone(),
             key: p.key.clone(),
             kind: if p.there.is_some() {

@@ -48,7 +48,7 @@ pub async fn table<R: Remote>(device: &mut Device<R>, t: &Tracked) -> Result<Rep
             };
             if p.own && p.there.is_some() {
                 let kept = ConflictRecord {
-                    id: ulid::Ulid::generate().to_string(),
+                    id: crate::world::ulid().to_string(),
                     table: t.table.name.clone(),
                     key: p.key.clone(),
                     kind: Kind::UpdateUpdate,

@@ -24,6 +24,10 @@ fn policy(base: Duration, cap: Duration) -> ExponentialBackoff {
 
 /// The waiting time after the `attempt`-th refusal (from 1).
 pub fn delay(base: Duration, cap: Duration, attempt: u32) -> Duration {
+    if let Some(part) = crate::world::part() {
+        let bound = base.saturating_mul(2_u32.saturating_pow(attempt.clamp(1, 31) - 1));
+        return bound.min(cap).mul_f64(part);
+    }
     let mut policy = policy(base, cap);
     let mut last = Duration::ZERO;
     for _ in 0..attempt.clamp(1, 64) {
