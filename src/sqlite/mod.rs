@@ -26,6 +26,7 @@ pub mod introspect;
 pub mod journal;
 mod levels;
 pub mod local;
+pub mod met;
 pub mod notes;
 pub mod outbox;
 pub mod private;

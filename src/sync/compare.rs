@@ -15,7 +15,7 @@ use crate::report::{Progress, VerifyTable};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::local::{Connection, Local, Stopped, count, set_heal};
 use crate::sqlite::stopped::{self, stopped};
-use crate::sqlite::{app_row, brake, heal_log, inbox, notes, private, queue, state};
+use crate::sqlite::{app_row, brake, heal_log, inbox, met, notes, private, queue, state};
 use std::collections::BTreeSet;
 
 const WHAT: &str = "comparing a table";
@@ -162,6 +162,7 @@ pub(super) async fn walk<R: Remote>(
     let before = device.local.data_version()?;
     let mut after: Option<Key> = None;
     let mut both = 0_u64;
+    met::begin(&device.local)?;
     loop {
         let page = device
             .remote
@@ -169,6 +170,7 @@ pub(super) async fn walk<R: Remote>(
             .await?;
         let Some(last) = page.last() else { break };
         after = Some(last.key.clone());
+        met::met(&device.local, page.iter().map(|f| &f.key))?;
         both += pair_up(&mut device.local, t, &id, page, bytes, &mut visit)?;
     }
     // As many as were met above are no others, unless somebody wrote meanwhile: a row that was met may be
@@ -189,12 +191,17 @@ pub(super) async fn walk<R: Remote>(
         let (keys, private) = private::split(device.local.conn(), &t.table, keys)?;
         let private: Vec<Pair> = private.into_iter().map(Pair::private).collect();
         visit(&mut device.local, &private)?;
-        // What did not fit into the answer is there, and was compared above.
-        let (_, found) = device.remote.fetch(&id, &token, t, &keys, 1).await?;
-        let gone = found
-            .into_iter()
-            .filter(|f| f.version.as_ref().is_none_or(|v| v.row.is_none()));
-        pair_up(&mut device.local, t, &id, gone, bytes, &mut visit)?;
+        let mut keys = met::unmet(&device.local, keys)?;
+        while !keys.is_empty() {
+            // Whatever is there by now was put there after its page was listed.
+            let (_, found) = device.remote.fetch(&id, &token, t, &keys, bytes).await?;
+            let came: BTreeSet<String> = found.iter().map(|f| f.key.encode()).collect();
+            keys.retain(|k| !came.contains(&k.encode()));
+            if came.is_empty() {
+                break;
+            }
+            pair_up(&mut device.local, t, &id, found, bytes, &mut visit)?;
+        }
     }
 }
 

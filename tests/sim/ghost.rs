@@ -79,6 +79,12 @@ impl Ghost {
         self.by_tail.get(tail).copied()
     }
 
+    /// The changes under which a version travels.
+    pub fn tails(&self, id: Id) -> Vec<&str> {
+        let of = self.by_tail.iter().filter(|(_, i)| **i == id);
+        of.map(|(t, _)| t.as_str()).collect()
+    }
+
     pub fn of_mark(&self, cell: &Cell, mark: &str) -> Option<Id> {
         self.by_mark.get(&(cell.clone(), mark.to_owned())).copied()
     }

@@ -3,6 +3,7 @@
 //! `TIDEWATER_SIM_SEED=n` runs one schedule again, with its steps told.
 
 mod feed;
+mod found;
 mod ghost;
 mod mutants;
 mod node;

@@ -205,7 +205,6 @@ impl Node {
             self.app();
             self.app.as_ref().expect("open")
         };
-        let mut unsent = BTreeMap::new();
         {
             let mut s = app
                 .prepare_cached(
@@ -219,13 +218,9 @@ impl Node {
                 if let Some(id) = self.holds.get(&cell) {
                     ghost.travels(tail(&change), *id);
                 }
-                unsent.insert(cell, ());
             }
         }
         let there = contents(app);
-        let logged: i64 = app
-            .query_row("select count(*) from tidewater_log", [], |r| r.get(0))
-            .expect("the log");
         let delivered = lock(&self.line).delivered.clone();
         let mut cells: Vec<Cell> = there.keys().chain(self.holds.keys()).cloned().collect();
         cells.extend(delivered.keys().cloned());
@@ -243,9 +238,9 @@ impl Node {
                 .and_then(|v| ghost.of_tail(tail(&v.change)));
             if held.clone().flatten() == mark {
                 // Nothing to see; but a tombstone over an absent row was heard of all the same.
-                let clean = logged == 0 && !unsent.contains_key(&cell);
+                let known = self.holds.get(&cell).map(|i| &ghost.versions[*i].seen);
                 if mark.is_none()
-                    && clean
+                    && by_delivery.is_none_or(|d| known.is_none_or(|k| !k.contains(&d)))
                     && let Some(id) = by_delivery
                     && self.holds.get(&cell) != Some(&id)
                     && is_applied(app, delivery.map_or("", |v| &v.change))
@@ -287,7 +282,7 @@ fn is_applied(app: &Connection, change: &str) -> bool {
     .unwrap_or(false)
 }
 
-fn text(v: ValueRef<'_>) -> String {
+pub fn text(v: ValueRef<'_>) -> String {
     match v {
         ValueRef::Null => "null".into(),
         ValueRef::Integer(n) => n.to_string(),

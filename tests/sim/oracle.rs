@@ -72,6 +72,7 @@ impl Sim {
                 lock(&self.nodes[n].line).fate = gate.map(|_: Gate| Fate::Pass);
                 let step = self.nodes[n].poll(&self.world);
                 self.nodes[n].absorb(&mut self.ghost, &self.server)?;
+                self.told(|| format!("device {n} goes on"));
                 match step {
                     Step::Done(Ok(report)) => {
                         moved |= report.uploaded + report.downloaded + report.failed > 0;
@@ -188,10 +189,20 @@ impl Sim {
             })
             .collect();
         for (i, v) in self.ghost.versions.iter().enumerate() {
-            let as_another = v.mark.as_ref().is_some_and(|m| {
-                Ghost::is_shared(m) && alike.contains(&(v.cell.clone(), m.clone()))
-            });
-            if !covered.contains(&i) && !v.excused && !as_another {
+            let Some(mark) = v.mark.as_ref().filter(|m| Ghost::is_shared(m)) else {
+                continue;
+            };
+            if alike.contains(&(v.cell.clone(), mark.clone())) {
+                covered.insert(i);
+                covered.extend(&v.seen);
+            }
+        }
+        for (i, v) in self.ghost.versions.iter().enumerate() {
+            if !covered.contains(&i) && !v.excused {
+                let v = v.clone();
+                let told = self.history(&v.cell, &covered);
+                self.trace.append(&mut lock(&self.server).log);
+                self.trace.extend(told);
                 return Err(format!(
                     "I1 lost: {:?} {:?} of {:?}",
                     v.cell, v.mark, v.file
@@ -199,6 +210,49 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// Everything that was ever written under a key, for whoever looks for the reason.
+    fn history(&mut self, cell: &Cell, covered: &BTreeSet<Id>) -> Vec<String> {
+        let versions = self.ghost.versions.iter().enumerate();
+        let mut out: Vec<String> = versions
+            .filter(|(_, v)| v.cell == *cell)
+            .map(|(i, v)| {
+                let (file, seen) = (v.file, &v.seen);
+                let tails = self.ghost.tails(i);
+                let kept = covered.contains(&i);
+                format!(
+                    "{i} {:?} by {file:?} over {seen:?} as {tails:?} kept {kept}",
+                    v.mark
+                )
+            })
+            .collect();
+        let server = lock(&self.server);
+        for c in server
+            .ever_conflicts
+            .iter()
+            .filter(|c| c.key.encode() == cell.1)
+        {
+            out.push(format!("{c:?}"));
+        }
+        drop(server);
+        for (n, node) in self.nodes.iter_mut().enumerate() {
+            for sql in [
+                "select 'sent', id, change_key, op, status, carried, outcome from tidewater_outbox \
+                 where tbl = ?1 and pk = ?2",
+                "select 'came', id, change_key, op, status, at, device from tidewater_inbox \
+                 where tbl = ?1 and pk = ?2",
+                "select 'told', id, at, kind, change_key, detail from tidewater_event \
+                 where tbl is null or (tbl = ?1 and pk = ?2)",
+            ] {
+                out.extend(
+                    dump(node.app(), sql, cell)
+                        .into_iter()
+                        .map(|l| format!("{n}: {l}")),
+                );
+            }
+        }
+        out
     }
 
     /// A loser is kept with its content.
@@ -321,6 +375,20 @@ impl Sim {
         }
         Ok(())
     }
+}
+
+/// Rows as text.
+fn dump(app: &Connection, sql: &str, cell: &Cell) -> Vec<String> {
+    let Ok(mut s) = app.prepare(sql) else {
+        return vec![format!("cannot read: {sql}")];
+    };
+    let columns = s.column_count();
+    s.query_map([&cell.0, &cell.1], |r| {
+        let fields = (0..columns).map(|i| r.get_ref(i).map(super::node::text));
+        fields.collect::<rusqlite::Result<Vec<_>>>()
+    })
+    .and_then(|rows| rows.map(|r| r.map(|f| f.join(" "))).collect())
+    .unwrap_or_default()
 }
 
 /// Everything that is not at rest in a file.

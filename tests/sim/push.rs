@@ -154,6 +154,13 @@ pub fn push(server: &mut Server, batch: &Batch, tables: &[Tracked]) -> Result<Ju
         },
     };
     txn.account = Some((batch.device.clone(), account));
+    for (i, o) in batch.items.iter().zip(&outcomes) {
+        let (tail, key, mark) = (i.change.tail(), i.key.encode(), i.row.get("v"));
+        server.log.push(format!(
+            "  push {} of {}: {} {key} {mark:?} {tail} base {:?} seen {:?}: {o:?}",
+            txn.xid, batch.device, i.table, i.base.last.0, i.seen
+        ));
+    }
     let handle = (txn.xid, server.life);
     server.keep(txn);
     Ok(Judged::Open(

@@ -190,6 +190,8 @@ impl Remote for SimRemote {
 
     async fn rejoin(&self, hello: &Hello, known: &Identity, former: &[String]) -> Result<bool> {
         self.ask(|server| {
+            let told = format!("  rejoin of {}, known {}", hello.device, known.instance);
+            server.log.push(told);
             for t in &hello.tables {
                 let next = server.data.tables.len() as i32 + 1;
                 server
@@ -278,6 +280,12 @@ impl Remote for SimRemote {
 
     async fn page(&self, request: &PageRequest) -> Result<Page> {
         let page = self.ask(|server| server.page(request)).await?;
+        let keys: Vec<String> = page.rows.iter().map(|r| r.key.encode()).collect();
+        let told = format!(
+            "  page of {}: {keys:?} from {:?} to {:?}",
+            request.device, request.token, page.next
+        );
+        self.server().log.push(told);
         for r in &page.rows {
             self.deliver(&r.table, &r.key, Some(&r.version));
         }
@@ -319,8 +327,12 @@ impl Remote for SimRemote {
         rows: usize,
         _bytes: usize,
     ) -> Result<Vec<Fetched>> {
-        self.ask(|server| server.list(device, token, table, after, rows))
-            .await
+        let listed = self.ask(|server| server.list(device, token, table, after, rows));
+        let listed = listed.await?;
+        let keys: Vec<String> = listed.iter().map(|r| r.key.encode()).collect();
+        let told = format!("  list of {device}: {} {keys:?}", table.table.name);
+        self.server().log.push(told);
+        Ok(listed)
     }
 
     async fn head(&self, device: &str) -> Result<Head> {

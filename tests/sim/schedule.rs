@@ -95,6 +95,7 @@ impl Sim {
     }
 
     pub fn told(&mut self, what: impl FnOnce() -> String) {
+        self.trace.append(&mut lock(&self.server).log);
         self.trace.push(what());
     }
 

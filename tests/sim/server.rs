@@ -137,6 +137,8 @@ pub struct Server {
     pub ever_conflicts: Vec<Conflict>,
     pub same: BTreeSet<String>,
     pub idle: BTreeSet<String>,
+    /// What it did, for whoever reads a trace.
+    pub log: Vec<String>,
 }
 
 impl Server {
@@ -166,6 +168,7 @@ impl Server {
             ever_conflicts: Vec::new(),
             same: BTreeSet::new(),
             idle: BTreeSet::new(),
+            log: Vec::new(),
         }
     }
 
@@ -379,6 +382,8 @@ impl Server {
             if let Some(g) = self.data.graves.remove(cell)
                 && !early
             {
+                // Whoever inserts a row that it never knew needs to know nothing of this.
+                self.idle.insert(g.tail().to_owned());
                 self.data.gc_xid = self.data.gc_xid.max(g.xid + 1);
             }
         }

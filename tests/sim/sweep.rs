@@ -2,7 +2,7 @@
 
 use super::profile::{self, Profile};
 use super::schedule::Sim;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ fn config() -> Config {
     Config::new("sim.db", "postgres://nobody@nowhere.invalid/nothing").expect("a configuration")
 }
 
-/// Runs one schedule.
-pub fn run(seed: u64, profile: &'static Profile, bug: &'static str) -> Ended {
+/// Works in a folder in memory, where there is memory for it.
+pub fn in_a_folder<T>(work: impl FnOnce(PathBuf, &Config) -> T) -> T {
     let shm = Path::new("/dev/shm");
     let folder = if shm.is_dir() {
         tempfile::tempdir_in(shm)
@@ -30,19 +30,33 @@ pub fn run(seed: u64, profile: &'static Profile, bug: &'static str) -> Ended {
         tempfile::tempdir()
     }
     .expect("a folder");
-    let mut sim = Sim::new(seed, profile, bug, &config(), folder.path().to_owned());
+    let done = work(folder.path().to_owned(), &config());
+    tidewater::world::simulated::enter(None);
+    done
+}
+
+/// Runs one schedule.
+pub fn run(seed: u64, profile: &'static Profile, bug: &'static str) -> Ended {
+    in_a_folder(|folder, config| run_in(folder, config, seed, profile, bug))
+}
+
+fn run_in(
+    folder: PathBuf,
+    config: &Config,
+    seed: u64,
+    profile: &'static Profile,
+    bug: &'static str,
+) -> Ended {
+    let mut sim = Sim::new(seed, profile, bug, config, folder);
     let done = sim.run();
     let conflicts = super::remote::lock(&sim.server).ever_conflicts.len();
-    let ended = Ended {
+    Ended {
         fault: done.err(),
         faults: sim.faults,
         conflicts,
         versions: sim.ghost.versions.len(),
         trace: std::mem::take(&mut sim.trace),
-    };
-    drop(sim);
-    tidewater::world::simulated::enter(None);
-    ended
+    }
 }
 
 /// Schedules that always run.

@@ -279,3 +279,22 @@ pub fn end(sim: &mut Sim, w: usize, rolls_back: bool) {
     lock(&sim.server).end(writer.handle, !rolls_back);
     sim.told(|| format!("server {:?} ends, rolled back: {rolls_back}", writer.handle));
 }
+
+/// Writes one row of the first table, by the app of a device.
+pub fn put_item(sim: &mut Sim, n: usize, id: i64, mark: &str) {
+    let at = sim.world.now.get() + sim.nodes[n].skew;
+    let app = sim.nodes[n].app();
+    app.execute(
+        "insert or replace into items (id, v) values (?1, ?2)",
+        (id, mark),
+    )
+    .expect("a write");
+    app.execute("update tidewater_log set at = ?1", [at])
+        .expect("the log");
+    let cell = ("items".to_owned(), Key(vec![Value::Int(id)]).encode());
+    let over = sim.nodes[n].holds.get(&cell).copied();
+    let id = sim
+        .ghost
+        .write(cell.clone(), Some(mark.to_owned()), over, Some(n));
+    sim.nodes[n].holds.insert(cell, id);
+}
