@@ -4,7 +4,7 @@ use super::fault::OrFault;
 use super::status_view;
 use crate::error::Result;
 use crate::model::{ChangeKey, Row, Side};
-use crate::remote::ConflictRecord;
+use crate::remote::{ConflictRecord, Item};
 use rusqlite::{Connection, params};
 
 const WHAT: &str = "keeping conflicts";
@@ -50,7 +50,27 @@ pub fn store(tx: &Connection, c: &ConflictRecord) -> Result<bool> {
             ])
         })
         .or_fault(WHAT)?;
+    // What lost is kept here now.
+    tx.prepare_cached(
+        "update tidewater_outbox set payload = null, outcome = null where tbl = ?1 and pk = ?2 \
+         and status = 'synced' and outcome = 'lost' and substr(change_key, 11) = substr(?3, 11)",
+    )
+    .and_then(|mut s| s.execute([&c.table, &c.key.encode(), &c.local_change]))
+    .or_fault(WHAT)?;
     Ok(n > 0)
+}
+
+/// Whether the conflict that a change lost is here already.
+pub fn is_known(tx: &Connection, item: &Item) -> Result<bool> {
+    tx.prepare_cached(
+        "select exists (select 1 from tidewater_conflict where tbl = ?1 and pk = ?2 \
+         and substr(local_change, 11) = substr(?3, 11))",
+    )
+    .and_then(|mut s| {
+        let change = item.change.as_str();
+        s.query_row(params![item.table, item.key.encode(), change], |r| r.get(0))
+    })
+    .or_fault(WHAT)
 }
 
 /// Remembers where the loser was written as a file.

@@ -4,6 +4,7 @@
 //! are on disk before the first byte is sent and never change until its outcome is known; only an
 //! outcome of the server, or the user's `discard`, ever ends an entry.
 
+use super::conflicts;
 use super::fault::OrFault;
 use super::journal::{self, Place};
 use super::local::{Local, load_tables};
@@ -369,7 +370,9 @@ pub fn acknowledge(
         };
         match outcome {
             Outcome::Applied | Outcome::Same | Outcome::Lost | Outcome::Collided => {
-                // What lost is no longer queued either, and says so: it stands among the conflicts.
+                // What lost is no longer queued either, and says so: it stands among the conflicts. Until
+                // their record arrives with the feed, nobody but the server has its content, and a server
+                // that goes back in time forgets it: so it stays here that long (`recall::unheard`).
                 let is_lost = matches!(outcome, Outcome::Lost | Outcome::Collided);
                 let (lost, why, remedy) = if is_lost {
                     (
@@ -380,14 +383,19 @@ pub fn acknowledge(
                 } else {
                     (None, None, None)
                 };
+                let unheard = is_lost && !conflicts::is_known(&tx, item)?;
                 tx.prepare_cached(
-                    "update tidewater_outbox set status = 'synced', payload = null, batch = null, \
+                    "update tidewater_outbox set status = 'synced', \
+                     payload = case when ?6 is 'lost' then payload end, batch = null, \
                      synced_at = ?2, error_code = ?3, sqlstate = null, error = ?4, remedy = ?5, \
                      outcome = ?6 where id = ?1",
                 )
                 .and_then(|mut s| {
-                    let same = (*outcome == Outcome::Same).then_some("same");
-                    s.execute(params![entry.id, retry.now_ms, lost, why, remedy, same])
+                    let said = match outcome {
+                        Outcome::Same => Some("same"),
+                        _ => unheard.then_some("lost"),
+                    };
+                    s.execute(params![entry.id, retry.now_ms, lost, why, remedy, said])
                 })
                 .or_fault(WHAT)?;
                 if *outcome == Outcome::Collided {

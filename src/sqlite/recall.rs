@@ -16,7 +16,7 @@ use super::queue;
 use super::state;
 use super::status_view;
 use crate::error::Result;
-use crate::model::{ChangeKey, Key, Table, Token};
+use crate::model::{ChangeKey, Key, Kind, Policy, Row, Side, Table, Token};
 use crate::remote::ConflictRecord;
 use rusqlite::{Connection, params};
 
@@ -196,6 +196,62 @@ pub fn keep(tx: &Connection, record: &ConflictRecord) -> Result<bool> {
         })
         .or_fault(WHAT)?;
     Ok(!kept && conflicts::store(tx, record)?)
+}
+
+/// Keeps what lost a conflict that this file never heard of: the server that decided it has forgotten it,
+/// or has it where the new cursor does not come by. Content that stands here all the same is judged as
+/// that. How many were kept.
+pub fn unheard(tx: &Connection, tables: &[Table], now_ms: i64) -> Result<u64> {
+    type Lost = (String, String, Option<String>, String);
+    let lost: Vec<Lost> = tx
+        .prepare(
+            "select tbl, pk, payload, change_key from tidewater_outbox \
+             where status = 'synced' and outcome = 'lost' order by id",
+        )
+        .and_then(|mut s| {
+            s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?
+                .collect()
+        })
+        .or_fault(WHAT)?;
+    let mut kept = 0;
+    for (name, pk, payload, change) in lost {
+        let table = tables.iter().find(|t| t.name == name);
+        let (Some(table), Some(key)) = (table, Key::decode(&pk)) else {
+            continue;
+        };
+        let stands = app_row::read(tx, table, &key).or_fault(WHAT)?;
+        let local = payload.and_then(|p| Row::from_json(&p).ok());
+        if local.is_some() && stands == local {
+            continue;
+        }
+        let record = ConflictRecord {
+            id: ulid::Ulid::generate().to_string(),
+            table: name,
+            key,
+            kind: if local.is_some() {
+                Kind::UpdateUpdate
+            } else {
+                Kind::DeleteUpdate
+            },
+            policy: Policy::LastWriteWins,
+            winner: Side::Remote,
+            local,
+            // What won is no better known than by what stands here now.
+            remote: stands,
+            local_change: change,
+            remote_change: String::new(),
+            remote_device: String::new(),
+            detected_at: now_ms,
+        };
+        kept += u64::from(conflicts::store(tx, &record)?);
+    }
+    tx.execute(
+        "update tidewater_outbox set payload = null, outcome = null \
+         where status = 'synced' and outcome = 'lost'",
+        [],
+    )
+    .or_fault(WHAT)?;
+    Ok(kept)
 }
 
 /// Keys of a table, after `after`, whose deletes are remembered; the last one looked at comes first.

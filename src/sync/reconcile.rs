@@ -84,8 +84,10 @@ pub async fn reconcile<R: Remote>(
     let done = walk(device, &known).await;
     device.reconciling = false;
     progress.end();
-    let (found, head) = done?;
+    let (mut found, head) = done?;
+    let tables: Vec<_> = device.tables.iter().map(|t| t.table.clone()).collect();
     let tx = device.local.begin()?;
+    found.kept += recall::unheard(&tx, &tables, now_ms())?;
     arrive(&tx, &head, &known.instance, why)?;
     failpoint::hit("reconcile_before_commit");
     tx.commit().or_fault(WHAT)?;

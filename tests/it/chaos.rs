@@ -77,7 +77,7 @@ fn schedule(plan: &Plan, plant: Option<&str>) -> Outcome {
         world.sites.iter().map(|s| s.memory).max().unwrap_or(0) / 1024,
     );
     if !wrong.is_empty() {
-        keep(&world, &wrong);
+        keep(&world, &wrong, &done);
     }
     Outcome {
         wrong,
@@ -87,7 +87,7 @@ fn schedule(plan: &Plan, plant: Option<&str>) -> Outcome {
 }
 
 /// Where `TIDEWATER_CHAOS_KEEP` names a folder, all that a failed schedule left goes there.
-fn keep(world: &World<'_>, wrong: &[String]) {
+fn keep(world: &World<'_>, wrong: &[String], done: &[writers::Done]) {
     let Some(folder) = std::env::var_os("TIDEWATER_CHAOS_KEEP") else {
         return;
     };
@@ -96,6 +96,8 @@ fn keep(world: &World<'_>, wrong: &[String]) {
         std::fs::write(folder.join("plan"), format!("{:#?}", world.plan))?;
         std::fs::write(folder.join("wrong"), wrong.join("\n"))?;
         std::fs::write(folder.join("server.log"), world.server.log())?;
+        let writes: Vec<_> = done.iter().flat_map(|d| &d.writes).collect();
+        std::fs::write(folder.join("writes"), format!("{writes:#?}"))?;
         for (n, site) in world.sites.iter().enumerate() {
             std::fs::write(
                 folder.join(format!("d{n}.log")),

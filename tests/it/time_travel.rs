@@ -7,6 +7,7 @@ use super::support::fleet::{ALL, Fleet, ITEMS, conflicts, crash, id, state};
 use super::support::neighbour::Standby;
 use super::support::server::{Client, Schema, start};
 use super::support::wait::{PATIENCE, eventually};
+use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tidewater::throwaway::{Options, Server};
@@ -236,6 +237,55 @@ fn a_workspace_that_was_dropped_is_made_again() {
     Client::connect(&server.url())
         .exec(&format!("drop schema {name} cascade; create schema {name}"));
     story.meet_again([&story.a, &story.b, &story.c], &server.url());
+}
+
+/// What lost a conflict is kept on the server first, and reaches its device with the feed: where the
+/// server forgets in between, only the device itself still has it.
+#[test]
+fn what_lost_and_was_not_heard_of_yet_is_kept() {
+    let server = start(Options::default());
+    let pages = "[download]\npage_size = 1\n";
+    let fleet = Fleet::within(Schema::on(&server.url()), ITEMS, pages);
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    a.sql("insert into items values ('1', 'old', 0), ('2', 'old', 0)");
+    fleet.converge(&[&a, &b], ALL);
+    let backup = Backup::of(&server);
+    a.sql("update items set body = 'a lost' where id = '1'; delete from items where id = '2'");
+    b.sql("update items set body = 'b won'");
+    b.json(&["now"]);
+    // The winner of the first is here; conflicts come with the last page.
+    crash(&a, "cursor_after_store", &["now"]);
+    assert_eq!(a.rows("select body from items"), [["b won"]]);
+    assert!(conflicts(&a).is_empty());
+    backup.put_back(&server);
+
+    for device in [&a, &b, &a, &b] {
+        device.tw(&["now"]).ok();
+    }
+    assert_eq!(
+        fleet.server("select body from items"),
+        [["b won"], ["b won"]]
+    );
+    let mut lost: Vec<Value> = conflicts(&a)
+        .iter()
+        .map(|c| {
+            assert_eq!(c["winner"], "remote", "{c}");
+            c["local"]["body"].clone()
+        })
+        .collect();
+    lost.sort_by_key(Value::is_null);
+    assert_eq!(lost, [Value::from("a lost"), Value::Null]);
+    // And an original can be brought back.
+    let id = |c: &Value| c["id"].as_str().expect("an id").to_owned();
+    let listed = conflicts(&a);
+    let found = listed.iter().find(|c| c["local"]["body"] == "a lost");
+    a.tw(&["conflicts", "restore", &id(found.expect("it"))])
+        .ok();
+    fleet.converge(&[&a, &b], ALL);
+    assert_eq!(
+        fleet.server("select body from items where id = '1'"),
+        [["a lost"]]
+    );
 }
 
 #[test]

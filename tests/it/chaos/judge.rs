@@ -29,7 +29,11 @@ pub fn judge(world: &World<'_>, done: &[Done]) -> Vec<String> {
     let mut wrong: Vec<String> = world.complaints.clone();
     wrong.extend(done.iter().flat_map(|d| d.complaints.iter().cloned()));
     let committed = committed(world, done);
-    let conflicts = conflicts(world);
+    let mut conflicts = conflicts(world);
+    if world.plan.restores() {
+        // A record that the server has forgotten stands where it was heard of.
+        conflicts.extend(heard(world));
+    }
     let mut judged = History::new(world, &committed, &conflicts);
     if world.plan.restores() {
         // What PostgreSQL's writer did after the copy is gone, unless a device had it and sent it again.
@@ -82,6 +86,28 @@ fn conflicts(world: &World<'_>) -> Vec<Conflict> {
             }
         })
         .collect()
+}
+
+/// Conflicts as the devices list them.
+fn heard(world: &World<'_>) -> Vec<Conflict> {
+    let list = "select tbl, pk, winner, coalesce(local, ''), coalesce(remote, '') \
+                from tidewater_conflict";
+    let mut found = Vec::new();
+    for r in world.sites.iter().flat_map(|s| s.device.rows(list)) {
+        let (local, remote) = (value_in(&r[3]), value_in(&r[4]));
+        let (winner, loser) = match r[2].as_str() {
+            "local" => (local, remote),
+            _ => (remote, local),
+        };
+        found.push(Conflict {
+            table: r[0].clone(),
+            pk: r[1].clone(),
+            loser,
+            winner,
+            devices: Default::default(),
+        });
+    }
+    found
 }
 
 /// The value `<writer.n>` in a row as it was kept.
