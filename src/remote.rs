@@ -6,6 +6,7 @@
 //! - `push` is exactly-once: the same batch (device, seq, key) may be sent any number of times and is
 //!   applied once; its stored outcome comes back.
 //! - `push` decides conflicts, and nothing else does. Winner, loser and ledger are one commit.
+//! - a batch that says `whole` is applied where each of its changes simply applies, else not at all.
 //! - answers of `push` carry outcomes, never rows; rows reach a device through `page` and `fetch` alone.
 //! - `page` never skips a row whose transaction commits late.
 
@@ -187,6 +188,8 @@ pub struct Batch {
     pub cursor: Snapshot,
     /// Its changes, at most one a row.
     pub items: Vec<Item>,
+    /// Whether it is applied whole or not at all: only where each of its changes simply applies.
+    pub whole: bool,
 }
 
 /// Why the server refused one change.
@@ -232,6 +235,8 @@ pub enum PushAnswer {
     Mismatch,
     /// The base of a change is older than the tombstones that are kept.
     Gone,
+    /// The batch is to be applied whole and cannot be; nothing of it was, and its number is free.
+    Apart,
 }
 
 /// What is read at the head of every pull, in one statement.

@@ -7,3 +7,14 @@ alter table tidewater_conflict add column children text;
 alter table tidewater_conflict add column restored text;
 create index tidewater_conflict_children on tidewater_conflict (id)
   where kind = 'key_collision' and winner = 'remote' and children is null;
+
+-- The existing rows of a table at its first init, as long as they go to the workspace page by page and
+-- past the outbox: the part of the key log (op B) that stands for those that are still to be sent, and
+-- the last entry of the outbox when they were logged. Both ends null: none, or they go like any change.
+alter table tidewater_table add column first_from integer;
+alter table tidewater_table add column first_to integer;
+alter table tidewater_table add column first_mark integer;
+-- A batch of such rows: their table, and the last row of the log that it takes with it. Null for a
+-- batch of outbox entries.
+alter table tidewater_batch add column first_table text;
+alter table tidewater_batch add column first_to integer;

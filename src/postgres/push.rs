@@ -211,6 +211,17 @@ async fn settled(remote: &PgRemote, batch: &Batch) -> Result<Option<PushAnswer>>
 
 async fn send(remote: &PgRemote, batch: &Batch, tables: &[Tracked]) -> Result<PushAnswer> {
     let plan = Plan::new(batch, tables)?;
+    if batch.whole {
+        if plan.misfits.is_empty()
+            && let Some(answer) = fast(remote, &plan).await?
+        {
+            return Ok(answer);
+        }
+        // Only the ledger knows whether it was applied before.
+        let settled = settled(remote, batch).await;
+        let settled = settled.map_err(|e| e.with_disposition(Disposition::OutcomeUnknown))?;
+        return Ok(settled.unwrap_or(PushAnswer::Apart));
+    }
     let ordinary = plan.misfits.is_empty()
         && batch
             .items

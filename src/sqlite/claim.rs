@@ -7,10 +7,12 @@
 use super::app_row;
 use super::brake;
 use super::fault::OrFault;
+use super::first;
 use super::journal::{self, Detail, Kind, Place};
 use super::local::{Local, check_schema, load_tables, stopped};
 use super::notes;
 use super::private::{self, Leaves};
+use super::queue;
 use super::state;
 use super::status_view;
 use super::value;
@@ -39,6 +41,8 @@ struct Fold {
     at: i64,
     /// Whether a delete of it waits for the user's word; the last operation says so.
     held: bool,
+    /// Whether nothing is said but that the row stood there at init.
+    stood: bool,
 }
 
 /// Bounds of a claim.
@@ -55,11 +59,7 @@ pub struct ClaimLimits {
 /// Claims up to `limits.log_rows` log rows. Fails with `SchemaDrift` where the schema moved.
 pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     let tx = local.begin()?;
-    let waiting: bool = tx
-        .query_row("select exists (select 1 from tidewater_log where tbl in (select name from tidewater_table))", [], |r| {
-            r.get(0)
-        })
-        .or_fault(WHAT)?;
+    let waiting = queue::log_waits(&tx)?;
     check_schema(&tx)?;
     // Inside our own write lock no statement of the app is under way, so no candidate is in use.
     super::capture::prune_candidates(&tx)?;
@@ -107,7 +107,7 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     })
 }
 
-/// Reads the log in its order and folds it.
+/// Reads the log in its order and folds it, without what goes in pages of its own.
 fn read_log(
     tx: &Connection,
     tables: &HashMap<String, Table>,
@@ -120,43 +120,46 @@ fn read_log(
         .prepare_cached(&format!(
             // What was logged of a table that is not there stays: a rebuild may be half done.
             "select * from tidewater_log where tbl in (select name from tidewater_table) \
-             and not {} order by id limit ?1",
+             and not {} and id between ?1 and ?2 order by id limit ?3",
             brake::UNCOUNTED
         ))
         .or_fault(WHAT)?;
     let first_key = s.column_index("k1").or_fault(WHAT)?;
-    let mut rows = s
-        .query([i64::try_from(limit).unwrap_or(i64::MAX)])
-        .or_fault(WHAT)?;
-    while let Some(r) = rows.next().or_fault(WHAT)? {
-        ids.push(r.get("id").or_fault(WHAT)?);
-        let name: String = r.get("tbl").or_fault(WHAT)?;
-        let Some(table) = tables.get(&name) else {
-            // Not tracked any more: what was logged of it goes with it.
-            continue;
-        };
-        let key = value::key(r, first_key, table.key.len()).or_fault(WHAT)?;
-        let at: i64 = r.get::<_, Option<i64>>("at").or_fault(WHAT)?.unwrap_or(0);
-        let op: String = r.get("op").or_fault(WHAT)?;
-        let held = op == brake::HELD;
-        let place = (name, key.encode());
-        match places.get(&place) {
-            // What a comparison logged has no time; an edit beside it keeps its own.
-            Some(i) => {
-                folds[*i].held = held;
-                if at > 0 {
-                    folds[*i].at = at;
+    for (from, to) in first::claimed(tx)? {
+        let more = i64::try_from(limit.saturating_sub(ids.len())).unwrap_or(i64::MAX);
+        let mut rows = s.query([from, to, more]).or_fault(WHAT)?;
+        while let Some(r) = rows.next().or_fault(WHAT)? {
+            ids.push(r.get("id").or_fault(WHAT)?);
+            let name: String = r.get("tbl").or_fault(WHAT)?;
+            let Some(table) = tables.get(&name) else {
+                // Not tracked any more: what was logged of it goes with it.
+                continue;
+            };
+            let key = value::key(r, first_key, table.key.len()).or_fault(WHAT)?;
+            let at: i64 = r.get::<_, Option<i64>>("at").or_fault(WHAT)?.unwrap_or(0);
+            let op: String = r.get("op").or_fault(WHAT)?;
+            let held = op == brake::HELD;
+            let place = (name, key.encode());
+            match places.get(&place) {
+                // What a comparison logged has no time; an edit beside it keeps its own.
+                Some(i) => {
+                    folds[*i].held = held;
+                    folds[*i].stood &= op == "B";
+                    if at > 0 {
+                        folds[*i].at = at;
+                    }
                 }
-            }
-            None => {
-                folds.push(Fold {
-                    table: place.0.clone(),
-                    key,
-                    first_op: op,
-                    at,
-                    held,
-                });
-                places.insert(place, folds.len() - 1);
+                None => {
+                    folds.push(Fold {
+                        table: place.0.clone(),
+                        key,
+                        stood: op == "B",
+                        first_op: op,
+                        at,
+                        held,
+                    });
+                    places.insert(place, folds.len() - 1);
+                }
             }
         }
     }
@@ -180,6 +183,9 @@ fn enter(
     limits: ClaimLimits,
 ) -> Result<bool> {
     let pk = fold.key.encode();
+    if fold.stood && first::is_carried(tx, &table.name, &pk)? {
+        return Ok(false);
+    }
     let row = app_row::read(tx, table, &fold.key).or_fault(WHAT)?;
     let Leaves::Change {
         op,

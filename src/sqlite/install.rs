@@ -9,6 +9,7 @@ use super::aside;
 use super::barred::Barred;
 use super::brake;
 use super::fault::{OrFault, fault};
+use super::first;
 use super::inbox;
 use super::local::{Known, check_schema, load_tables, schema_moved};
 use super::notes;
@@ -21,7 +22,7 @@ use crate::remote::Version;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 const WHAT: &str = "applying remote rows";
 
@@ -36,6 +37,8 @@ pub struct Slice<'a> {
     pub(super) tx: &'a Connection,
     tables: HashMap<String, Known>,
     logged: HashSet<(String, String)>,
+    /// Tables whose existing rows are on their way in pages: what stands here may not have gone yet.
+    uploading: BTreeSet<String>,
     queued: bool,
     noted: Cell<bool>,
     slicing: Slicing,
@@ -77,6 +80,7 @@ impl<'a> Slice<'a> {
             tx,
             tables,
             logged,
+            uploading: first::tables(tx)?,
             queued,
             noted,
             slicing,
@@ -117,6 +121,11 @@ impl<'a> Slice<'a> {
             return Ok(true);
         }
         if !self.logged.is_empty() && self.logged.contains(&(table.to_owned(), pk.clone())) {
+            return Ok(true);
+        }
+        if self.uploading.contains(table)
+            && app_row::exists(self.tx, self.table(table)?, key).or_fault(WHAT)?
+        {
             return Ok(true);
         }
         if !self.queued {
@@ -405,7 +414,7 @@ pub(super) fn is_constraint(e: &rusqlite::Error) -> bool {
     matches!(e, rusqlite::Error::SqliteFailure(f, _) if f.code == ErrorCode::ConstraintViolation)
 }
 
-/// The keys in the log; `None` above [`LOG_MAX`].
+/// The keys in the log, without those of existing rows that go in pages; `None` above [`LOG_MAX`].
 fn logged_keys(
     tx: &Connection,
     tables: &HashMap<String, Known>,
@@ -413,25 +422,26 @@ fn logged_keys(
     let mut s = tx
         .prepare_cached(&format!(
             "select * from tidewater_log where tbl in (select name from tidewater_table) \
-             and not {} limit ?1",
+             and not {} and id between ?1 and ?2 limit ?3",
             brake::UNCOUNTED
         ))
         .or_fault(WHAT)?;
     let first_key = s.column_index("k1").or_fault(WHAT)?;
-    let mut rows = s
-        .query([i64::try_from(LOG_MAX + 1).unwrap_or(i64::MAX)])
-        .or_fault(WHAT)?;
     let mut out = HashSet::new();
     let mut n = 0;
-    while let Some(r) = rows.next().or_fault(WHAT)? {
-        n += 1;
-        if n > LOG_MAX {
-            return Ok(None);
-        }
-        let name: String = r.get("tbl").or_fault(WHAT)?;
-        if let Some(k) = tables.get(&name) {
-            let key = value::key(r, first_key, k.table.key.len()).or_fault(WHAT)?;
-            out.insert((name, key.encode()));
+    for (from, to) in first::claimed(tx)? {
+        let most = i64::try_from(LOG_MAX + 1).unwrap_or(i64::MAX);
+        let mut rows = s.query([from, to, most]).or_fault(WHAT)?;
+        while let Some(r) = rows.next().or_fault(WHAT)? {
+            n += 1;
+            if n > LOG_MAX {
+                return Ok(None);
+            }
+            let name: String = r.get("tbl").or_fault(WHAT)?;
+            if let Some(k) = tables.get(&name) {
+                let key = value::key(r, first_key, k.table.key.len()).or_fault(WHAT)?;
+                out.insert((name, key.encode()));
+            }
         }
     }
     Ok(Some(out))

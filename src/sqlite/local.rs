@@ -6,6 +6,7 @@
 
 use super::barred::Barred;
 use super::fault::OrFault;
+use super::first;
 use super::quote::ident;
 use super::state;
 use super::status_view;
@@ -305,6 +306,7 @@ pub fn check_schema(tx: &Connection) -> Result<()> {
 /// Writes down the tracked tables, keeping what was learned of their mirrors.
 pub fn store_tables(tx: &Connection, tables: &[Table]) -> Result<()> {
     let old = load_tables(tx)?;
+    let kept = first::kept(tx)?;
     tx.execute("delete from tidewater_table", [])
         .or_fault("storing the tables")?;
     for (rank, t) in tables.iter().enumerate() {
@@ -327,7 +329,7 @@ pub fn store_tables(tx: &Connection, tables: &[Table]) -> Result<()> {
         )
         .or_fault("storing the tables")?;
     }
-    Ok(())
+    first::put_back(tx, &kept)
 }
 
 /// A tracked table as the file knows it.

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod detach;
 pub mod family;
 pub mod fault;
+pub mod first;
 pub mod heal_log;
 pub mod health;
 pub mod inbox;

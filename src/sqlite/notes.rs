@@ -103,7 +103,8 @@ pub fn clean(
             "select n.tbl, n.pk from tidewater_note n where (n.tbl > ?1 or (n.tbl = ?1 and n.pk > ?2)) \
              and not exists (select 1 from tidewater_outbox o where o.tbl = n.tbl and o.pk = n.pk \
              and o.status <> 'synced') \
-             and not exists (select 1 from tidewater_table t where t.name = n.tbl and t.heal = 1) \
+             and not exists (select 1 from tidewater_table t where t.name = n.tbl \
+             and (t.heal = 1 or t.first_from is not null)) \
              and not exists (select 1 from tidewater_private p where p.tbl = n.tbl and p.pk = n.pk) \
              order by n.tbl, n.pk limit ?3",
         )

@@ -46,6 +46,10 @@ pub fn next_batch(
     if let Some(batch) = under_way(&local.conn, policy)? {
         return Ok(Some(batch));
     }
+    // A page of existing rows has its own outcome first: the chain has one order.
+    if is_under_way(&local.conn)? {
+        return Ok(None);
+    }
     // Looked at before the write lock is taken: an idle poll must not disturb the app.
     let idle: bool = local
         .conn
@@ -127,7 +131,8 @@ pub fn is_under_way(conn: &Connection) -> Result<bool> {
 pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<Option<Batch>> {
     let found: Option<(i64, String, Option<String>)> = conn
         .query_row(
-            "select seq, batch_key, prev_key from tidewater_batch order by seq limit 1",
+            "select seq, batch_key, prev_key from tidewater_batch where first_table is null \
+             order by seq limit 1",
             [],
             |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
         )
@@ -145,6 +150,7 @@ pub fn under_way(conn: &Connection, policy: &dyn Fn(&str) -> Policy) -> Result<O
         confirmed: state::number(conn, "confirmed")?,
         cursor: state::token(conn)?.last,
         items: members(conn, seq, policy)?,
+        whole: false,
     }))
 }
 

@@ -4,13 +4,14 @@
 //! `discard` is the only way in which a queued change is ever dropped, and it keeps what it drops.
 
 use super::fault::OrFault;
+use super::first;
 use super::journal::{self, Detail, Kind, Place};
 use super::local::Local;
 use super::notes;
 use super::state;
 use super::status_view;
 use crate::error::Result;
-use crate::model::ChangeKey;
+use crate::model::{ChangeKey, Key};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashSet;
 
@@ -37,6 +38,9 @@ pub fn waiting(conn: &Connection, now_ms: i64) -> Result<(u64, u64)> {
 
 /// When the next waiting change is due, ms since 1970.
 pub fn next_due(conn: &Connection, now_ms: i64) -> Result<Option<i64>> {
+    if first::waits(conn)? {
+        return Ok(Some(0));
+    }
     conn.query_row(
         "select min(case when next_attempt_at <= ?1 + 7200000 then next_attempt_at else 0 end) \
          from tidewater_outbox where status = 'pending' \
@@ -67,14 +71,21 @@ pub fn is_parked(conn: &Connection, table: &str, pk: &str) -> Result<bool> {
     .or_fault(WHAT)
 }
 
-/// How many rows the key log holds.
+/// How many rows of the key log are to be claimed.
 pub fn log_rows(conn: &Connection) -> Result<i64> {
-    conn.query_row(
-        "select count(*) from tidewater_log where tbl in (select name from tidewater_table)",
-        [],
-        |r| r.get(0),
-    )
-    .or_fault(WHAT)
+    let mut s = conn
+        .prepare_cached(
+            "select count(*) from tidewater_log where tbl in (select name from tidewater_table) \
+             and id between ?1 and ?2",
+        )
+        .or_fault(WHAT)?;
+    let mut rows = 0;
+    for (from, to) in first::claimed(conn)? {
+        rows += s
+            .query_row([from, to], |r| r.get::<_, i64>(0))
+            .or_fault(WHAT)?;
+    }
+    Ok(rows)
 }
 
 /// Whether this batch is under way: sent perhaps, and not confirmed.
@@ -87,12 +98,20 @@ pub fn was_sent(conn: &Connection, seq: i64, key: Option<&str>) -> Result<bool> 
     .or_fault(WHAT)
 }
 
-/// Whether the key log holds anything.
+/// Whether the key log holds anything that is to be claimed.
 pub fn log_waits(conn: &Connection) -> Result<bool> {
-    conn.query_row("select exists (select 1 from tidewater_log where tbl in (select name from tidewater_table))", [], |r| {
-        r.get(0)
-    })
-    .or_fault(WHAT)
+    let mut s = conn
+        .prepare_cached(
+            "select exists (select 1 from tidewater_log where tbl in (select name from \
+             tidewater_table) and id between ?1 and ?2)",
+        )
+        .or_fault(WHAT)?;
+    for (from, to) in first::claimed(conn)? {
+        if s.query_row([from, to], |r| r.get(0)).or_fault(WHAT)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The change keys of failed entries that nobody has touched since `before` (ms since 1970): a row that
@@ -200,6 +219,9 @@ pub fn discard(local: &mut Local, keys: &[String], now_ms: i64) -> Result<Vec<St
         .or_fault(WHAT)?;
         tx.execute("delete from tidewater_outbox where id = ?1", [id])
             .or_fault(WHAT)?;
+        if let Some(key) = Key::decode(&pk) {
+            first::forget_key(&tx, &table, &key)?;
+        }
         notes::leave(&tx, &table, &pk, current)?;
         done.push(key.clone());
     }

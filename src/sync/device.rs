@@ -238,7 +238,10 @@ impl<R: Remote> Device<R> {
             old.wires.iter().any(changed)
         };
         match &k.mirror {
-            None if has_read => compare::catch_up(self, &t).await?,
+            // It had one, and this device may have filled it before it ever read.
+            None if has_read || stopped(self.local.conn(), &k.table.name)?.is_some() => {
+                compare::catch_up(self, &t).await?;
+            }
             Some(old) if recast(old) => compare::recast(self, &t).await?,
             _ => {}
         }

@@ -15,7 +15,7 @@ use crate::sqlite::local::{
     Local, Tx, load_tables, schema_is_known, schema_version, set_heal, store_tables,
 };
 use crate::sqlite::state::Problem;
-use crate::sqlite::{brake, private, state, status_view};
+use crate::sqlite::{brake, first, private, state, status_view};
 
 const CHOSEN: &str = "chosen_tables";
 const CHOSEN_OVER: &str = "chosen_over";
@@ -62,15 +62,23 @@ pub fn install(
     let unfit: Vec<Problem> = found.refused.iter().map(Problem::from).collect();
     state::set_unfit(tx, &unfit)?;
     let known = load_tables(tx)?;
+    let moved = brake::schema_changed(tx)?;
     let before: Vec<String> = known.iter().map(|k| k.table.name.clone()).collect();
     let installed = capture::install(tx, &found.tables)?;
     store_tables(tx, &found.tables)?;
+    let was_bare = |t: &String| before.contains(t);
+    if moved || installed.changed.iter().any(was_bare) {
+        // What stood there at init may have another shape by now.
+        first::give_up(tx)?;
+    }
     status_view::install(tx, &found.tables)?;
     for t in &found.tables {
         match known.iter().find(|k| k.table.name == t.name) {
             None => {
+                let end = first::log_end(tx)?;
                 if capture::snapshot_rows(tx, t)? > 0 {
                     state::set_number(tx, "listed_at", now_ms())?;
+                    first::keep(tx, t, end)?;
                 }
             }
             // What the settings now keep here was perhaps sent under the former ones.
@@ -87,7 +95,7 @@ pub fn install(
             Some(_) => {}
         }
     }
-    if brake::schema_changed(tx)? || !installed.changed.is_empty() {
+    if moved || !installed.changed.is_empty() {
         for t in &found.tables {
             let held = brake::hold_logged(tx, t)?;
             if held > 0 {

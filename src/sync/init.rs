@@ -3,11 +3,10 @@
 //! Everything local is one transaction. Safe to run again: what is there stays, what is missing is made.
 
 use super::adopt;
-use super::connect;
 use super::device::{Device, now_ms};
-use super::heal;
 use super::observer::Observer;
 use super::ops::{InitOptions, InitOutcome};
+use super::{connect, first, heal, lock};
 use crate::config::Config;
 use crate::config::template::{self, Template};
 use crate::error::{Code, Error, Result};
@@ -18,9 +17,10 @@ use crate::sqlite::capture;
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::introspect::{self, Introspection};
 use crate::sqlite::local::{Local, Tx, count, load_tables, migrations_sql};
-use crate::sqlite::{state, status_view};
+use crate::sqlite::{first as first_rows, state, status_view};
 use std::path::Path;
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// See `ops::init`.
 pub async fn init(
@@ -35,16 +35,26 @@ pub async fn init(
         let local = Local::open(config.path()?)?;
         return dry_run(config, opts, &local, None).map(InitOutcome::DryRun);
     }
-    let report = prepare(config, opts, true, progress).await?;
+    let report = install_and_meet(config, opts, true, true, progress).await?;
     Ok(InitOutcome::Done(report))
 }
 
 /// Installs capture, and makes the workspace where the remote is in reach. `write`: a configuration
-/// too, where there is none.
+/// too, where there is none. What is to be sent is left to the service.
 pub async fn prepare(
     config: &Config,
     opts: &InitOptions,
     write: bool,
+    progress: &dyn Progress,
+) -> Result<InitReport> {
+    install_and_meet(config, opts, write, false, progress).await
+}
+
+async fn install_and_meet(
+    config: &Config,
+    opts: &InitOptions,
+    write: bool,
+    upload: bool,
     progress: &dyn Progress,
 ) -> Result<InitReport> {
     let started = Instant::now();
@@ -56,7 +66,7 @@ pub async fn prepare(
         write_config(config, &opts.tables, Path::new(crate::config::FILE_NAME))?;
     }
     let report = report(&local, &found, started)?;
-    if let Err(e) = contact(config, local, progress).await {
+    if let Err(e) = contact(config, local, upload, progress).await {
         if !e.is_offline() {
             return Err(e);
         }
@@ -245,8 +255,14 @@ pub fn skipped(found: &Introspection) -> Vec<Skipped> {
         .collect()
 }
 
-/// Makes workspace and mirrors where the remote is in reach.
-async fn contact(config: &Config, local: Local, progress: &dyn Progress) -> Result<()> {
+/// Makes workspace and mirrors where the remote is in reach; `upload` sends what fills them, too, where
+/// there is much of it.
+async fn contact(
+    config: &Config,
+    local: Local,
+    upload: bool,
+    progress: &dyn Progress,
+) -> Result<()> {
     if config.remote.conn.is_none() {
         tracing::warn!("no remote is configured yet; set [remote] url");
         return Ok(());
@@ -274,13 +290,21 @@ async fn contact(config: &Config, local: Local, progress: &dyn Progress) -> Resu
             "some tables are not mirrored; see `tidewater status`"
         );
     }
+    let waits = upload && first_rows::waits(device.local.conn())?;
+    if !waits || state::paused(device.local.conn())? {
+        return Ok(());
+    }
+    // A service that holds the device does it.
+    if let Ok(_held) = lock::take(config.path()?, false)? {
+        first::upload(&mut device, &CancellationToken::new(), progress).await?;
+    }
     Ok(())
 }
 
 /// Waits until the app's file and at least one table to track are there, then initialises.
 pub async fn wait_and_init(
     config: &Config,
-    stop: &tokio_util::sync::CancellationToken,
+    stop: &CancellationToken,
     observer: &dyn Observer,
 ) -> Result<bool> {
     let mut told = false;

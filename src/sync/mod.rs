@@ -17,6 +17,7 @@ mod device;
 mod devices;
 mod doctor;
 mod ear;
+mod first;
 mod forms;
 mod heal;
 mod init;

@@ -2,13 +2,13 @@
 //! its end.
 
 use super::device::{Device, now_ms};
-use super::{heal, lock, ops::NowOptions, pull, push, reconcile};
+use super::{first, heal, lock, ops::NowOptions, pull, push, reconcile};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
 use crate::report::{ErrorReport, NoProgress, NowReport, Progress};
 use crate::sqlite::local::Local;
-use crate::sqlite::{queue, request};
+use crate::sqlite::{first as first_rows, queue, request};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,8 @@ async fn exchange<R: Remote>(
     // The second turn sends what a comparison queued; the third is for what that met.
     for turn in 0..3 {
         if request.push {
+            let first = first::upload(device, stop, progress).await?;
+            report.uploaded += first.uploaded;
             let (ready, _) = queue::waiting(device.local.conn(), now_ms())?;
             progress.begin("sending", Some(ready));
             let pushed = push::drain(device, request.force && turn == 0, stop, progress).await;
@@ -114,7 +116,8 @@ async fn exchange<R: Remote>(
     if idle && !device.heeds_pause && !stop.is_cancelled() {
         device.remote.head(&device.id()?).await?;
     }
-    report.pending = queue::waiting(device.local.conn(), now_ms())?.1;
+    report.pending =
+        queue::waiting(device.local.conn(), now_ms())?.1 + first_rows::left(device.local.conn())?;
     report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
     Ok(report)
 }

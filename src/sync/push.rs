@@ -37,7 +37,7 @@ pub struct Pushed {
 }
 
 impl Pushed {
-    fn add(&mut self, a: &Acknowledged, conflicts: u32) {
+    pub(super) fn add(&mut self, a: &Acknowledged, conflicts: u32) {
         self.uploaded += a.uploaded;
         self.lost += a.lost;
         self.same += a.same;
@@ -115,12 +115,10 @@ pub async fn drain<R: Remote>(
                 }
             }
             Ok(PushAnswer::Mismatch) => device.take_new_identity().await?,
-            Ok(PushAnswer::Behind) => {
-                return Err(Error::new(
-                    Code::RemoteWentBack,
-                    "the remote has forgotten batches that it had acknowledged",
-                    "the server was restored or failed over; nothing is lost: see docs/recovery.md",
-                ));
+            Ok(PushAnswer::Behind) => return Err(forgotten()),
+            Ok(PushAnswer::Apart) => {
+                // Only asked for by pages of existing rows; nothing was applied.
+                outbox::release(&mut device.local, &batch)?;
             }
             Ok(PushAnswer::Gone) => {
                 // Nothing of it was applied: number and chain fit, and the ledger did not move.
@@ -165,6 +163,15 @@ pub async fn drain<R: Remote>(
             return Ok(pushed);
         }
     }
+}
+
+/// The chain on the server ends before what it had acknowledged.
+pub(super) fn forgotten() -> Error {
+    Error::new(
+        Code::RemoteWentBack,
+        "the remote has forgotten batches that it had acknowledged",
+        "the server was restored or failed over; nothing is lost: see docs/recovery.md",
+    )
 }
 
 /// Takes a batch apart that was not done in time; the next ones are half as large. A row that stands
@@ -217,7 +224,7 @@ fn stop_table<R: Remote>(device: &mut Device<R>, e: &Error) -> Result<()> {
 
 /// Sends one batch until its outcome is known, or the remote is out of reach.
 /// `left_here` stays true where every attempt ended before a connection was to be had.
-async fn send<R: Remote>(
+pub(super) async fn send<R: Remote>(
     device: &mut Device<R>,
     batch: &Batch,
     left_here: &mut bool,

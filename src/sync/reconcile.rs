@@ -12,7 +12,7 @@
 
 use super::compare::{self, Pair};
 use super::device::{Device, now_ms};
-use super::relist;
+use super::{first, relist};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::model::{Key, Kind, Policy, Side, Token};
@@ -57,6 +57,7 @@ pub async fn reconcile<R: Remote>(
         "the server went back in time; everything is compared, and what it lost is sent again"
     );
     progress.begin("comparing", None);
+    first::give_up(device)?;
     device.claim_all(&NoProgress)?;
     let hello = Hello {
         device: device.id()?,

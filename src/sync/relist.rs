@@ -9,8 +9,8 @@
 //! Notes are on disk, so memory stays small, and the cursor moves only at the end: whatever interrupts
 //! the listing, it is made again and nothing is lost.
 
-use super::compare;
 use super::device::{Device, check_identity, now_ms};
+use super::{compare, first};
 use crate::error::Result;
 use crate::model::Token;
 use crate::remote::{Remote, Tracked};
@@ -33,6 +33,7 @@ pub fn former(local: &Local) -> Result<Option<String>> {
 
 /// Lists everything and moves the cursor to the snapshot before it.
 pub async fn relist<R: Remote>(device: &mut Device<R>) -> Result<()> {
+    first::give_up(device)?;
     device.claim_all(&NoProgress)?;
     let id = device.id()?;
     let former = match state::get(device.local.conn(), FORMER)? {

@@ -52,10 +52,10 @@ fn a_kill_at_any_point_loses_doubles_and_blocks_nothing() {
     }
 }
 
-/// The points of an ordinary sync; `detach`, a reconcile and the comparison after a rebuild have tests of
+/// The points of an ordinary sync; a first upload, `detach`, a reconcile and the comparison after a rebuild have tests of
 /// their own.
 fn points() -> Vec<&'static str> {
-    let others = ["detach_", "rejoin_", "reconcile_", "heal_page"];
+    let others = ["first_", "detach_", "rejoin_", "reconcile_", "heal_page"];
     let mut points = NAMES.to_vec();
     points.retain(|p| !others.iter().any(|own| p.starts_with(own)));
     points

@@ -106,6 +106,7 @@ impl Hand {
             confirmed,
             cursor: Snapshot::empty(),
             items,
+            whole: false,
         }
     }
 

@@ -30,6 +30,7 @@ mod engine;
 mod exactly_once;
 mod examples;
 mod explain;
+mod first_upload;
 mod flaws_by_hand;
 mod flaws_concurrent;
 mod flaws_notes;

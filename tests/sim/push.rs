@@ -127,6 +127,10 @@ pub fn push(server: &mut Server, batch: &Batch, tables: &[Tracked]) -> Result<Ju
         outcomes[n] = judge.apply();
         conflicts += judge.conflicts;
     }
+    if batch.whole && outcomes.iter().any(|o| *o != Outcome::Applied) {
+        server.open.remove(&txn.xid);
+        return Ok(Judged::Answer(PushAnswer::Apart));
+    }
     let exceptions = batch
         .items
         .iter()

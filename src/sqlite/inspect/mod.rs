@@ -22,6 +22,7 @@ pub use row::{parse_key, row_status, table_named};
 
 use super::brake;
 use super::fault::OrFault;
+use super::first;
 use crate::error::{Code, Error, Result};
 use crate::model::{Column, Key, Privacy, Value};
 use crate::report::{
@@ -191,6 +192,7 @@ fn upload(conn: &Connection, now: Time, unclaimed: u64) -> Result<Upload> {
             |r| count(r, 0),
         )
         .or_fault(what)?;
+    up.synced_today += first::sent_since(conn, now.midnight().ms())?;
     // A time of zero was not recorded: the row stood there before capture, and waits since then.
     let oldest: Option<i64> = conn
         .query_row(
