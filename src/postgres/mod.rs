@@ -20,6 +20,7 @@ mod fetch;
 mod grave;
 mod head;
 mod judge;
+mod kin;
 mod ledger;
 mod lineage;
 mod listen;

@@ -4,6 +4,7 @@
 use super::decode::{get, key, key_exprs, row};
 use super::grave;
 use super::judge;
+use super::kin;
 use super::push::Done;
 use super::push_sql::{self, Group, key_match, keys_as_u};
 use super::quote::{Statement, ident, qualified};
@@ -282,10 +283,12 @@ impl Rivals<'_> {
                 _ => None,
             });
         }
-        if equal {
+        let are_two = equal && kin::have_other_parents(self, item).await?;
+        if equal && !are_two {
             return Ok(Some(Outcome::Same));
         }
         if let Some(there) = &rival.row
+            && !are_two
             && item.op == Op::Upsert
             && rival.device == "0"
             && self.group.tracked.means_same(&item.row, there)

@@ -48,6 +48,13 @@ impl Link<'_> {
         self.columns.iter().any(|c| self.child.key.contains(c))
     }
 
+    /// Whether the reference is part of a UNIQUE: what collided there does so no more under another parent.
+    pub fn is_in_unique(&self) -> bool {
+        let uniques = self.child.uniques.iter().flat_map(|u| &u.columns);
+        let mut names = uniques.filter_map(|(name, _)| name.as_ref());
+        names.any(|name| self.columns.contains(name))
+    }
+
     /// The keys of the rows that refer to these values now.
     pub fn keys(&self, conn: &Connection, values: &[Value]) -> Result<Vec<Key>> {
         let conditions: Vec<String> = self

@@ -228,7 +228,8 @@ impl<'a> Work<'a> {
             .tx
             .prepare_cached(&format!(
                 "select {COLUMNS} from tidewater_conflict where tbl = ?1 and winner = ?2 \
-                 and id <> ?3 and (kind = 'key_collision' or kind = 'insert_insert' and ?4) \
+                 and id <> ?3 and (kind = 'key_collision' \
+                 or kind = 'insert_insert' and ?4 or kind = 'unique_collision' and ?7) \
                  and case winner when 'remote' then coalesce(local_at, 0) <= ?5 else remote_device = ?6 end \
                  order by id"
             ))
@@ -241,7 +242,8 @@ impl<'a> Work<'a> {
                     parent.id,
                     link.is_in_key(),
                     parent.detected_at,
-                    parent.other
+                    parent.other,
+                    link.is_in_unique()
                 ],
                 stored,
             )

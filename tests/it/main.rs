@@ -62,6 +62,7 @@ mod refusals;
 mod repair;
 mod running;
 mod schemas;
+mod schemas_apps;
 mod schemas_keys;
 mod schemas_triggers;
 mod secrets;

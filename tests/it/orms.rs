@@ -32,7 +32,7 @@ pub(crate) fn ensured(script: &str) -> Option<PathBuf> {
 }
 
 /// The Python that has the tools.
-fn python() -> Option<&'static PathBuf> {
+pub(crate) fn python() -> Option<&'static PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| ensured("ensure-orms")).as_ref()
 }

@@ -24,6 +24,7 @@ impl Life<'_> {
     pub fn live(&self) -> (Fleet, Device, Device) {
         let fleet = Fleet::configured(self.ddl, self.config);
         let (a, b) = (fleet.device("a"), fleet.device("b"));
+        assert_eq!(tracked(&a), sides::tables(&a.db()), "all are tracked");
         a.sql(self.seed);
         settle(&[&a, &b]);
         equal(&fleet, &[&a, &b]);
@@ -48,12 +49,18 @@ pub fn settle(devices: &[&Device]) {
     }
 }
 
+/// The tables that are replicated, by name.
+fn tracked(device: &Device) -> Vec<String> {
+    let rows = device.rows("select name from tidewater_table order by name");
+    rows.concat()
+}
+
 /// Fails unless the workspace and all devices hold the same values of the same types, and know it.
 #[track_caller]
 pub fn equal(fleet: &Fleet, devices: &[&Device]) {
     let client = fleet.schema.client();
     let first = devices.first().expect("a device");
-    for table in sides::tables(&first.db()) {
+    for table in tracked(first) {
         let columns = sides::columns(&fleet.schema, &table);
         assert!(!columns.is_empty(), "{table} has no mirror");
         for d in devices {

@@ -1,0 +1,24 @@
+-- What `rails db:schema:load` makes in SQLite, for an app with accounts, attachments and rich texts.
+CREATE TABLE "schema_migrations" ("version" varchar NOT NULL PRIMARY KEY);
+CREATE TABLE "ar_internal_metadata" ("key" varchar NOT NULL PRIMARY KEY, "value" varchar, "created_at" datetime(6) NOT NULL, "updated_at" datetime(6) NOT NULL);
+CREATE TABLE "users" ("id" integer PRIMARY KEY AUTOINCREMENT NOT NULL, "email" varchar DEFAULT '' NOT NULL, "encrypted_password" varchar DEFAULT '' NOT NULL, "reset_password_token" varchar, "remember_created_at" datetime(6), "sign_in_count" integer DEFAULT 0 NOT NULL, "admin" boolean DEFAULT FALSE NOT NULL, "born_on" date, "wakes_at" time, "settings" json, "created_at" datetime(6) NOT NULL, "updated_at" datetime(6) NOT NULL);
+CREATE UNIQUE INDEX "index_users_on_email" ON "users" ("email") /*application='Office'*/;
+CREATE UNIQUE INDEX "index_users_on_reset_password_token" ON "users" ("reset_password_token") /*application='Office'*/;
+CREATE TABLE "projects" ("id" integer PRIMARY KEY AUTOINCREMENT NOT NULL, "name" varchar NOT NULL, "slug" varchar, "budget" decimal(10,2), "hours" float, "archived_at" datetime(6), "lock_version" integer DEFAULT 0 NOT NULL, "created_at" datetime(6) NOT NULL, "updated_at" datetime(6) NOT NULL);
+CREATE UNIQUE INDEX "index_projects_on_slug" ON "projects" ("slug") WHERE archived_at IS NULL /*application='Office'*/;
+CREATE INDEX "index_projects_on_lower_name" ON "projects" (lower(name)) /*application='Office'*/;
+CREATE TABLE "memberships" ("id" integer PRIMARY KEY AUTOINCREMENT NOT NULL, "user_id" integer NOT NULL, "project_id" integer NOT NULL, "role" integer DEFAULT 0, CONSTRAINT "fk_rails_99326fb65d" FOREIGN KEY ("user_id") REFERENCES "users" ("id"), CONSTRAINT "fk_rails_4688b2eb46" FOREIGN KEY ("project_id") REFERENCES "projects" ("id") ON DELETE CASCADE);
+CREATE UNIQUE INDEX "index_memberships_on_user_id_and_project_id" ON "memberships" ("user_id", "project_id") /*application='Office'*/;
+CREATE TABLE "projects_users" ("project_id" integer NOT NULL, "user_id" integer NOT NULL);
+CREATE TABLE "comments" ("id" integer PRIMARY KEY AUTOINCREMENT NOT NULL, "commentable_type" varchar, "commentable_id" bigint, "author_id" integer, "parent_id" integer, "body" text, "created_at" datetime(6) NOT NULL, "updated_at" datetime(6) NOT NULL, CONSTRAINT "fk_rails_31554e7034" FOREIGN KEY ("parent_id") REFERENCES "comments" ("id"), CONSTRAINT "fk_rails_f44b1e3c8a" FOREIGN KEY ("author_id") REFERENCES "users" ("id") ON DELETE SET NULL);
+CREATE INDEX "index_comments_on_commentable" ON "comments" ("commentable_type", "commentable_id") /*application='Office'*/;
+CREATE TABLE "active_storage_blobs" ("id" integer PRIMARY KEY AUTOINCREMENT NOT NULL, "key" varchar NOT NULL, "filename" varchar NOT NULL, "content_type" varchar, "metadata" text, "service_name" varchar NOT NULL, "byte_size" bigint NOT NULL, "checksum" varchar, "created_at" datetime(6) NOT NULL);
+CREATE UNIQUE INDEX "index_active_storage_blobs_on_key" ON "active_storage_blobs" ("key") /*application='Office'*/;
+CREATE TABLE "active_storage_attachments" ("id" integer PRIMARY KEY AUTOINCREMENT NOT NULL, "name" varchar NOT NULL, "record_type" varchar NOT NULL, "record_id" bigint NOT NULL, "blob_id" bigint NOT NULL, "created_at" datetime(6) NOT NULL, CONSTRAINT "fk_rails_c3b3935057" FOREIGN KEY ("blob_id") REFERENCES "active_storage_blobs" ("id"));
+CREATE UNIQUE INDEX "index_active_storage_attachments_uniqueness" ON "active_storage_attachments" ("record_type", "record_id", "name", "blob_id") /*application='Office'*/;
+CREATE TABLE "active_storage_variant_records" ("id" integer PRIMARY KEY AUTOINCREMENT NOT NULL, "blob_id" bigint NOT NULL, "variation_digest" varchar NOT NULL, CONSTRAINT "fk_rails_993965df05" FOREIGN KEY ("blob_id") REFERENCES "active_storage_blobs" ("id"));
+CREATE UNIQUE INDEX "index_active_storage_variant_records_uniqueness" ON "active_storage_variant_records" ("blob_id", "variation_digest") /*application='Office'*/;
+CREATE TABLE "action_text_rich_texts" ("id" varchar NOT NULL PRIMARY KEY, "name" varchar NOT NULL, "body" text, "record_type" varchar NOT NULL, "record_id" bigint NOT NULL, "thumbnail" blob, "created_at" datetime(6) NOT NULL, "updated_at" datetime(6) NOT NULL);
+CREATE UNIQUE INDEX "index_action_text_rich_texts_uniqueness" ON "action_text_rich_texts" ("record_type", "record_id", "name") /*application='Office'*/;
+INSERT INTO "schema_migrations" (version) VALUES ('20240501100000');
+INSERT INTO "ar_internal_metadata" VALUES ('environment', 'production', '2024-05-01 10:00:00.000000', '2024-05-01 10:00:00.000000');
