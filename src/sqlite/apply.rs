@@ -49,6 +49,8 @@ pub struct Applied {
     pub conflicts: Vec<ConflictRecord>,
     /// Rows that the app's triggers changed, and that are put right.
     pub corrected: u64,
+    /// Rows that were written without the app's triggers, which cannot run outside the app.
+    pub untriggered: u64,
     /// The page was stale and nothing more of it was used; ask again.
     pub stale: bool,
     /// The key log is long: claim first, then ask again.
@@ -61,6 +63,7 @@ impl Applied {
         self.noted += part.noted;
         self.failed += part.failed;
         self.corrected += part.corrected;
+        self.untriggered += part.untriggered;
         self.conflicts.extend(part.conflicts);
     }
 }

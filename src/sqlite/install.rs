@@ -179,7 +179,7 @@ impl<'a> Slice<'a> {
                 done.installed += 1;
                 Ok(true)
             }
-            Err(e) if is_constraint(&e) => Ok(false),
+            Err(e) if is_constraint(&e) || cannot_run(&e) => Ok(false),
             Err(e) => Err(fault(e, WHAT)),
         }
     }
@@ -229,7 +229,13 @@ impl<'a> Slice<'a> {
             self.tx
                 .execute_batch("rollback to tidewater_row; release tidewater_row")
                 .or_fault(WHAT)?;
-            return Ok(Err(e));
+            if !cannot_run(&e) {
+                return Ok(Err(e));
+            }
+            // A function or a module that only the app has: the row must not wait for what never comes.
+            let wrote = self.put_without_triggers(table, key, version);
+            done.untriggered += u64::from(wrote.is_ok());
+            return Ok(wrote);
         }
         aside::guard(self.tx, true)?;
         let touched = aside::take(self.tx, &self.tables, mark, (&table.name, &pk))?;
@@ -408,6 +414,14 @@ pub fn is_unique(e: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
     matches!(e, rusqlite::Error::SqliteFailure(f, _)
         if [SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_PRIMARYKEY].contains(&f.extended_code))
+}
+
+/// Whether a statement cannot run here at all: SQLite's plain error, without a kind. It names what only
+/// the app has.
+fn cannot_run(e: &rusqlite::Error) -> bool {
+    matches!(e, rusqlite::Error::SqliteFailure(f, _)
+        | rusqlite::Error::SqlInputError { error: f, .. }
+        if f.extended_code == rusqlite::ffi::SQLITE_ERROR)
 }
 
 pub(super) fn is_constraint(e: &rusqlite::Error) -> bool {

@@ -42,6 +42,7 @@ impl Slice<'_> {
                     .execute_batch("release tidewater_swap")
                     .or_fault(WHAT)?;
                 done.corrected += part.corrected;
+                done.untriggered += part.untriggered;
                 for (table, key, version) in &rows {
                     self.installed(table, key, version)?;
                     done.installed += 1;

@@ -56,6 +56,12 @@ impl Pulled {
                 "triggers of the app changed rows that arrived; the rows were put right"
             );
         }
+        if a.untriggered > 0 {
+            tracing::warn!(
+                rows = a.untriggered,
+                "triggers that only the app can run were left out for rows that arrived; see `tidewater doctor`"
+            );
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::schemas::{Life, equal, settle};
 use crate::support::cli::Device;
+use crate::support::fleet::Fleet;
 
 const NOTES: &str = "
     create table notes (id integer primary key, title text not null, body text, edits integer not null default 0,
@@ -124,4 +125,62 @@ fn triggers_views_and_search_indexes_are_right_on_every_side() {
         (found(&b, "barley"), found(&b, "oats").len()),
         (vec!["20".to_owned()], 3)
     );
+}
+
+#[test]
+fn a_trigger_that_only_the_app_can_run_keeps_nothing_out() {
+    let fleet = Fleet::new(
+        "create table items (id text primary key, body text, n integer); create table other (id text primary key);",
+    );
+    let a = fleet.device("a");
+    let b = Device::new(&fleet.schema, "b");
+    b.sql(
+        "create table items (id text primary key, body text, n integer); create table other (id text primary key);
+         create trigger hashed after insert on items begin select app_hash(new.body); end;
+         create trigger renamed after update of body on items begin select app_hash(new.body); end;
+         create trigger gone before delete on items when app_hash(old.body) begin select 1; end;",
+    );
+    b.tw(&["init"]).ok();
+    a.sql("insert into items values ('i1', 'one', 1), ('i2', 'two', 2); insert into other values ('o1')");
+    settle(&[&a, &b]);
+    equal(&fleet, &[&a, &b]);
+    a.sql("update items set body = 'edited' where id = 'i1'; delete from items where id = 'i2'; insert into other values ('o2')");
+    settle(&[&a, &b]);
+    equal(&fleet, &[&a, &b]);
+    assert_eq!(b.rows("select id, body from items"), [["i1", "edited"]]);
+    let checks = b.json(&["doctor"])["checks"].clone();
+    let told = checks
+        .as_array()
+        .expect("checks")
+        .iter()
+        .filter(|c| c["name"] == "triggers")
+        .filter_map(|c| c["message"].as_str())
+        .any(|m| m.starts_with("items: ") && m.contains("no such function: app_hash"));
+    assert!(told, "{checks:#}");
+}
+
+#[test]
+fn a_table_that_only_the_app_can_write_holds_up_no_other() {
+    let fleet = Fleet::new(
+        "create table items (id text primary key, v text); create table other (id text primary key);",
+    );
+    let a = fleet.device("a");
+    let b = Device::new(&fleet.schema, "b");
+    b.sql(
+        "create table items (id text primary key, v text check (lower(v) <> 'x')); create table other (id text primary key);
+         pragma writable_schema = on; update sqlite_schema set sql = replace(sql, 'lower', 'app_hash');
+         pragma writable_schema = reset;",
+    );
+    b.tw(&["init"]).ok();
+    a.sql("insert into items values ('i1', 'one'), ('i2', 'two'); insert into other values ('o1')");
+    a.json(&["now"]);
+    let done = b.tw(&["--json", "now"]).expect_code(1).json();
+    assert_eq!(
+        (&done["downloaded"], &done["failed"]),
+        (&1.into(), &2.into()),
+        "{done}"
+    );
+    assert_eq!(b.rows("select id from other"), [["o1"]]);
+    let inbox = b.json(&["queue", "--inbox", "--errors"]).to_string();
+    assert!(inbox.contains("app_hash"), "{inbox}");
 }

@@ -139,6 +139,23 @@ fn writes(table: &Table) -> Vec<String> {
     out
 }
 
+/// Why the app's own triggers on a table cannot run here, where they call what only the app has.
+pub fn unrunnable(conn: &Connection, table: &Table) -> Option<String> {
+    let t = ident(&table.name);
+    let all = table.columns.iter().filter(|c| !c.generated);
+    let all: Vec<String> = all.map(|c| format!("{0} = {0}", ident(&c.name))).collect();
+    let mut statements = writes(table);
+    statements.push(format!("update {t} set {}", all.join(", ")));
+    statements
+        .iter()
+        .filter(|_| table.has_app_triggers)
+        .find_map(|sql| match conn.prepare(sql) {
+            Err(rusqlite::Error::SqliteFailure(_, Some(why))) => Some(why),
+            Err(rusqlite::Error::SqlInputError { msg, .. }) => Some(msg),
+            _ => None,
+        })
+}
+
 fn named(tables: &[Table], keep: impl Fn(&str) -> bool) -> Vec<String> {
     tables
         .iter()

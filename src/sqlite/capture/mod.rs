@@ -18,6 +18,8 @@ mod fuzz_tests;
 mod tests;
 
 pub(in crate::sqlite) use install::is_ours;
-pub use install::{Installed, install, prune_candidates, remove, snapshot_rows, verify, wanted};
+pub use install::{
+    Installed, install, prune_candidates, remove, snapshot_rows, unrunnable, verify, wanted,
+};
 pub(in crate::sqlite) use tokens::name_after;
 pub use triggers::{Trigger, blind_spots, trigger_sql};

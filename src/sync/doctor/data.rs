@@ -158,6 +158,17 @@ fn installed(
             "run `tidewater now`, or wait for the service: it looks again by itself",
         )
     });
+    checks.extend(tables.iter().filter_map(|t| {
+        let why = capture::unrunnable(local.conn(), t)?;
+        Some(Check::advice(
+            "triggers",
+            format!(
+                "{}: the app's own cannot run outside the app ({why})",
+                t.name
+            ),
+            "rows that arrive are written without them: let the app do afterwards what they do",
+        ))
+    }));
     let repair = "then `tidewater verify --repair` finds what was written meanwhile";
     checks.push(match health::guard(local)? {
         Some(0) => Check::fine("guard", "down"),
