@@ -3,7 +3,7 @@
 //! Carries out a plan: begins and ends faults at their times, starts again what died, and at the end
 //! takes every fault back and waits until nothing is under way any more.
 
-use super::plan::{Fault, Plan, Planned};
+use super::plan::{Fault, Hunt, Plan, Planned};
 use super::writers::{self, Asked, Done, Hand, TABLES};
 use crate::support::cli::{Device, Running};
 use crate::support::proxy::{Mode, Proxy};
@@ -12,11 +12,14 @@ use crate::time_travel::Backup;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tidewater::throwaway::{Options, Server};
 
 /// For a process to end after SIGTERM: the batch in hand, and the deadlines of the network around it.
 const GOODBYE: Duration = Duration::from_secs(90);
+/// For what a planted bug needs to happen.
+const HUNT: Duration = Duration::from_secs(60);
 /// What a test switch of the service is set in, see `tidewater::failpoint`.
 pub const PLANT: &str = "TIDEWATER_PLANT";
 
@@ -165,9 +168,12 @@ impl<'a> World<'a> {
         apps.push(std::thread::spawn(move || {
             writers::postgres(hand, connect, &audit, &asked)
         }));
-        self.carry_out();
+        match plan.hunt {
+            Some(hunt) => self.hunt(hunt),
+            None => self.carry_out(),
+        }
         for asked in self.sites.iter().map(|s| &s.asked).chain([&all]) {
-            asked.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+            asked.stop.store(true, Ordering::SeqCst);
         }
         apps.into_iter()
             .map(|app| app.join().expect("a writer"))
@@ -196,6 +202,77 @@ impl<'a> World<'a> {
         for site in &self.sites {
             site.proxy.set(Mode::Pass);
         }
+    }
+
+    /// Leads to what a bug needs, for up to [`HUNT`].
+    fn hunt(&mut self, hunt: Hunt) {
+        let end = Instant::now() + HUNT;
+        let in_time = || Instant::now() < end;
+        let wait = || std::thread::sleep(Duration::from_millis(20));
+        match hunt {
+            Hunt::Forgotten => {
+                let mut read = self.of_server();
+                while in_time() {
+                    let now = self.of_server();
+                    if now.iter().all(|v| read.contains(v)) {
+                        wait();
+                        continue;
+                    }
+                    self.server.restart().expect("the server again");
+                    if now.iter().any(|v| !self.has_arrived(v)) {
+                        break;
+                    }
+                    read = now;
+                }
+            }
+            Hunt::Deaths => {
+                for n in 0..self.sites.len() {
+                    self.stop_service(n, libc::SIGKILL);
+                    self.start_service(n, Some(("apply_before_commit", 1)));
+                }
+                for n in 0..self.sites.len() {
+                    let service = self.sites[n].service.as_mut().expect("a service");
+                    while in_time() && service.is_running() {
+                        wait();
+                    }
+                    let written = || self.sites[n].asked.written.load(Ordering::SeqCst);
+                    let enough = written() + 10;
+                    while in_time() && written() < enough {
+                        wait();
+                    }
+                }
+                self.look_after_services();
+            }
+            Hunt::Deadlocks => {
+                // Locks are held for as long as a commit travels, and others queue up behind them.
+                for site in &self.sites {
+                    site.proxy.set(Mode::Delay(Duration::from_millis(60)));
+                }
+                while in_time() && super::judge::deadlocks(self) == 0 {
+                    wait();
+                }
+            }
+        }
+        for site in &self.sites {
+            site.proxy.set(Mode::Pass);
+        }
+    }
+
+    /// The values of PostgreSQL's writer that devices hold.
+    fn of_server(&self) -> Vec<String> {
+        let writer = self.plan.devices;
+        let held = format!(
+            "select v from notes where v like '<{writer}.%' union all select v from pairs \
+             where v like '<{writer}.%' union all select v from sums where v like '<{writer}.%'"
+        );
+        let rows = self.sites.iter().flat_map(|s| s.device.rows(&held));
+        rows.flatten().collect()
+    }
+
+    /// Whether a value was ever committed to a mirror, as far as the server knows.
+    fn has_arrived(&self, value: &str) -> bool {
+        let found = format!("select count(*) from seen where v = '{value}'");
+        self.audit.one(&found) != "0"
     }
 
     fn begin(&mut self, planned: &Planned) {

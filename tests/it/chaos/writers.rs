@@ -10,7 +10,7 @@ use fastrand::Rng;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub const TABLES: &str = "
@@ -161,6 +161,8 @@ pub struct Asked {
     pub hold: Mutex<Option<Duration>>,
     /// Writers end.
     pub stop: AtomicBool,
+    /// Transactions so far.
+    pub written: AtomicU64,
 }
 
 /// What a writer did.
@@ -292,7 +294,10 @@ pub fn app(mut hand: Hand, db: PathBuf, asked: &Asked) -> Done {
         let places = hand.places(false);
         let began = Instant::now();
         match transaction(&mut hand, &mut conn, &places, hold) {
-            Ok(writes) => done.writes.extend(writes),
+            Ok(writes) => {
+                done.writes.extend(writes);
+                asked.written.fetch_add(1, Ordering::SeqCst);
+            }
             Err(e) => done.complaints.push(format!(
                 "the app of device {} after {:?}: {e}",
                 hand.writer,
