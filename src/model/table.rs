@@ -28,6 +28,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// Whether its default takes the place of an arriving value.
+    pub fn stands_in_for(&self, value: Option<&Value>) -> bool {
+        value == Some(&Value::Null) && self.not_null && self.has_default
+    }
+
     /// Its affinity.
     pub fn affinity(&self) -> Affinity {
         Affinity::of(&self.declared)
@@ -146,6 +151,14 @@ impl Table {
                 .collect(),
             partial: false,
         })
+    }
+
+    /// Whether a default of the app stands in for a NULL that this row brings: a writer that does not know
+    /// the column, or leaves it out, says NULL where the app allows none.
+    pub fn is_filled(&self, row: &Row) -> bool {
+        self.replicated()
+            .filter(|c| !self.key.contains(&c.name) && !self.redact().contains(&c.name))
+            .any(|c| c.stands_in_for(row.get(&c.name)))
     }
 
     /// The key of a row; `None` where the row lacks a key column.

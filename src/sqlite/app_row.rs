@@ -101,10 +101,9 @@ pub fn write(conn: &Connection, table: &Table, key: &Key, row: &Row) -> rusqlite
         .iter()
         .filter(|(c, v)| {
             // A writer that does not know the column leaves it NULL there; its default stands in here.
-            table.replicated().any(|k| {
-                let unknown = *v == Value::Null && k.not_null && k.has_default;
-                k.name == *c && (!unknown || table.key.contains(c))
-            })
+            table
+                .replicated()
+                .any(|k| k.name == *c && (!k.stands_in_for(Some(v)) || table.key.contains(c)))
         })
         .map(|(c, v)| (c.as_str(), v))
         .collect();

@@ -10,6 +10,7 @@ use super::barred::Barred;
 use super::brake;
 use super::fault::{OrFault, fault};
 use super::first;
+use super::heal_log;
 use super::inbox;
 use super::local::{Known, check_schema, load_tables, schema_moved};
 use super::notes;
@@ -324,6 +325,10 @@ impl<'a> Slice<'a> {
         if self.noted.get() {
             notes::remove(self.tx, table, &pk)?;
             inbox::settle(self.tx, table, &pk)?;
+        }
+        let known = self.table(table)?;
+        if version.row.as_ref().is_some_and(|r| known.is_filled(r)) {
+            heal_log::append_filled(self.tx, known, key)?;
         }
         if self.slicing.history {
             inbox::applied(self.tx, table, &pk, version, self.slicing.now_ms)?;

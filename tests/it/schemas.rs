@@ -473,3 +473,45 @@ fn names_that_postgres_would_cut_are_refused_by_name() {
         .collect();
     assert_eq!(told.len(), 4, "{told:#?}");
 }
+
+#[test]
+fn what_postgres_leaves_out_gets_the_apps_default_on_all_sides() {
+    let fleet = Fleet::new(
+        "create table notes (id text primary key, n integer not null default 7, t text not null default 'it''s',
+           at text not null default current_timestamp, plain text default 'x')",
+    );
+    let (a, b) = (fleet.device("a"), fleet.device("b"));
+    a.sql("insert into notes (id) values ('a')");
+    settle(&[&a, &b]);
+    fleet
+        .schema
+        .exec("insert into notes (id) values ('s'); update notes set n = null where id = 'a'");
+    settle(&[&a, &b]);
+    equal(&fleet, &[&a, &b]);
+    assert_eq!(
+        fleet.server("select id, n, t, plain from notes order by id"),
+        [["a", "7", "it's", "x"], ["s", "7", "it's", "NULL"]]
+    );
+    assert_eq!(fleet.conflicts(), 0);
+    // Both fill it in before either has told: what differs by the moment is decided like any edit.
+    fleet
+        .schema
+        .exec("insert into notes (id, plain) values ('u', 'y')");
+    for d in [&a, &b] {
+        d.json(&["now", "--pull"]);
+    }
+    settle(&[&a, &b]);
+    equal(&fleet, &[&a, &b]);
+    // Somebody's edit beside it wins.
+    fleet
+        .schema
+        .exec("update notes set n = null, plain = 'z' where id = 's'");
+    a.json(&["now", "--pull"]);
+    fleet.schema.exec("update notes set n = 9 where id = 's'");
+    settle(&[&a, &b]);
+    equal(&fleet, &[&a, &b]);
+    assert_eq!(
+        b.rows("select n, plain from notes where id = 's'"),
+        [["9", "z"]]
+    );
+}
