@@ -73,21 +73,31 @@ pub async fn run(
     observer.ready();
     loop {
         let opened = match local.take() {
-            Some(l) => l,
-            None => Local::open(&path).and_then(|l| l.require_initialised().map(|()| l))?,
+            Some(l) => Ok(l),
+            None => Local::open(&path).and_then(|l| l.require_initialised().map(|()| l)),
         };
-        let remote = connect::remote(config)?;
-        let mut device = Device::new(opened, remote, config.clone())?;
-        device.report_to(Arc::clone(&monitor));
-        match Service::new(device, &held, observer).live(&stop).await {
+        let lived = match opened {
+            Ok(opened) => {
+                let remote = connect::remote(config)?;
+                let mut device = Device::new(opened, remote, config.clone())?;
+                device.report_to(Arc::clone(&monitor));
+                Service::new(device, &held, observer).live(&stop).await
+            }
+            Err(e) => Err(e),
+        };
+        match lived {
             Ok(()) => {
                 tracing::info!("tidewater stopped");
                 return Ok(());
             }
-            // The file was replaced under us: open what is there now.
+            // The file was replaced under us, or the disk is full or fails: open what is there, until it
+            // can be opened again.
             Err(e)
                 if e.code == Code::LocalUnusable
-                    && e.disposition == Some(Disposition::Reconnect) =>
+                    && matches!(
+                        e.disposition,
+                        Some(Disposition::Reconnect | Disposition::RetryNow)
+                    ) =>
             {
                 tracing::warn!(code = e.code.as_str(), error = %e.message, "opening the file again");
                 tokio::select! {

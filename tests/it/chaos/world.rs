@@ -323,6 +323,11 @@ impl<'a> World<'a> {
             Fault::Restart(_) => self.stop_service(n, libc::SIGTERM),
             Fault::Freeze(_) => return site.signal(libc::SIGSTOP),
             Fault::Full(_, entirely) => {
+                // One that starts on a full disk ends with 4, as it says; one that runs goes on.
+                let running = |s: &Running| s.stderr().contains("tidewater is running");
+                if !site.service.as_ref().is_some_and(running) {
+                    return false;
+                }
                 // What the file and its log have now is all that there is.
                 let most = size(&site.device, "").max(size(&site.device, "-wal"));
                 return site.limit_files(if *entirely { 0 } else { most });
