@@ -18,3 +18,8 @@ alter table tidewater_table add column first_mark integer;
 -- batch of outbox entries.
 alter table tidewater_batch add column first_table text;
 alter table tidewater_batch add column first_to integer;
+
+-- The order of a row's history, which no clock tells: the epoch in which a change was acknowledged or
+-- applied. What was applied in an epoch came before the acknowledgement that ended it.
+alter table tidewater_outbox add column epoch integer;
+alter table tidewater_inbox add column epoch integer;

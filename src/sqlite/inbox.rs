@@ -106,11 +106,12 @@ pub fn applied(
     table: &str,
     pk: &str,
     version: &Version,
+    epoch: i64,
     now_ms: i64,
 ) -> Result<()> {
     tx.prepare_cached(
-        "insert into tidewater_inbox (tbl, pk, op, change_key, device, status, at) \
-         values (?1, ?2, ?3, ?4, ?5, 'applied', ?6)",
+        "insert into tidewater_inbox (tbl, pk, op, change_key, device, status, at, epoch) \
+         values (?1, ?2, ?3, ?4, ?5, 'applied', ?6, ?7)",
     )
     .and_then(|mut s| {
         s.execute(params![
@@ -119,7 +120,8 @@ pub fn applied(
             op(version),
             version.change,
             version.device,
-            now_ms
+            now_ms,
+            epoch
         ])
     })
     .or_fault(WHAT)?;

@@ -15,6 +15,7 @@ use super::inbox;
 use super::local::{Known, check_schema, load_tables, schema_moved};
 use super::notes;
 use super::private;
+use super::state;
 use super::value;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
@@ -42,6 +43,7 @@ pub struct Slice<'a> {
     uploading: BTreeSet<String>,
     queued: bool,
     noted: Cell<bool>,
+    epoch: i64,
     slicing: Slicing,
     /// Rows that would end this transaction.
     barred: &'a Barred,
@@ -84,6 +86,7 @@ impl<'a> Slice<'a> {
             uploading: first::tables(tx)?,
             queued,
             noted,
+            epoch: state::epoch(tx)?,
             slicing,
             barred,
             aside,
@@ -331,7 +334,14 @@ impl<'a> Slice<'a> {
             heal_log::append_filled(self.tx, known, key)?;
         }
         if self.slicing.history {
-            inbox::applied(self.tx, table, &pk, version, self.slicing.now_ms)?;
+            inbox::applied(
+                self.tx,
+                table,
+                &pk,
+                version,
+                self.epoch,
+                self.slicing.now_ms,
+            )?;
         }
         Ok(())
     }

@@ -369,6 +369,7 @@ pub fn acknowledge(
 ) -> Result<Acknowledged> {
     let mut result = Acknowledged::default();
     let tx = local.begin()?;
+    let epoch = state::epoch(&tx)?;
     let entries = entries_of(&tx, batch.seq)?;
     for (item, outcome) in batch.items.iter().zip(outcomes) {
         let Some(entry) = entries.get(item.change.as_str()) else {
@@ -394,14 +395,22 @@ pub fn acknowledge(
                     "update tidewater_outbox set status = 'synced', \
                      payload = case when ?6 is 'lost' then payload end, batch = null, \
                      synced_at = ?2, error_code = ?3, sqlstate = null, error = ?4, remedy = ?5, \
-                     outcome = ?6 where id = ?1",
+                     outcome = ?6, epoch = ?7 where id = ?1",
                 )
                 .and_then(|mut s| {
                     let said = match outcome {
                         Outcome::Same => Some("same"),
                         _ => unheard.then_some("lost"),
                     };
-                    s.execute(params![entry.id, retry.now_ms, lost, why, remedy, said])
+                    s.execute(params![
+                        entry.id,
+                        retry.now_ms,
+                        lost,
+                        why,
+                        remedy,
+                        said,
+                        epoch
+                    ])
                 })
                 .or_fault(WHAT)?;
                 if *outcome == Outcome::Collided {

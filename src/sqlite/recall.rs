@@ -89,9 +89,13 @@ pub fn end(tx: &Connection) -> Result<()> {
 pub fn history(conn: &Connection, table: &str, pk: &str) -> Result<History> {
     let mut s = conn
         .prepare_cached(
-            "select change_key, op, error_code is not null, synced_at as at, 0 as rank, id \
+            // By epochs, for a clock may have been set back. What an older program wrote has none, comes
+            // before all others, and is known by its time alone.
+            "select change_key, op, error_code is not null, coalesce(epoch, -1), \
+             case when epoch is null then synced_at else 1 end, id \
              from tidewater_outbox where tbl = ?1 and pk = ?2 and status = 'synced' \
-             union all select change_key, op, 0, at, 1, id from tidewater_inbox \
+             union all select change_key, op, 0, coalesce(epoch, -1), \
+             case when epoch is null then at else 0 end, id from tidewater_inbox \
              where tbl = ?1 and pk = ?2 and status = 'applied' \
              order by 4 desc, 5 desc, 6 desc limit 200",
         )

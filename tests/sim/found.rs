@@ -2,7 +2,7 @@
 
 use super::profile::{self, Profile};
 use super::remote::{Fate, Gate, lock};
-use super::schedule::Sim;
+use super::schedule::{HOUR, Sim};
 use super::sweep::in_a_folder;
 use super::writer::put_item;
 use tidewater::sync::parts::Request;
@@ -64,5 +64,33 @@ fn a_row_that_appears_during_a_comparison_is_compared() {
         sim.settle().expect("it comes to rest");
         sim.judge().expect("nothing is lost");
         assert_eq!(lock(&sim.server).ever_conflicts.len(), 1);
+    });
+}
+
+/// Which version of a row a file had last was told by the device's clock: set back in between, it named
+/// the older one, and the newer content was sent again under the older change's key.
+#[test]
+fn the_newest_version_is_known_whatever_the_clock_says() {
+    in_a_folder(|folder, config| {
+        let mut sim = Sim::new(2, &TWO, "", config, folder);
+        to_the_end(&mut sim, 0);
+        let before = lock(&sim.server).data.clone();
+        put_item(&mut sim, 0, 1, "older");
+        to_the_end(&mut sim, 0);
+        sim.nodes[0].skew = -HOUR;
+        put_item(&mut sim, 0, 1, "newer");
+        to_the_end(&mut sim, 0);
+        lock(&sim.server).restore(before);
+        to_the_end(&mut sim, 0);
+        let tails: Vec<String> = {
+            let server = lock(&sim.server);
+            let rows = server.data.rows.values();
+            rows.map(|v| v.tail().to_owned()).collect()
+        };
+        assert_eq!(tails.len(), 1);
+        let there = sim.ghost.of_tail(&tails[0]).expect("a version");
+        assert_eq!(sim.ghost.versions[there].mark.as_deref(), Some("newer"));
+        sim.settle().expect("it comes to rest");
+        sim.judge().expect("nothing is lost");
     });
 }
