@@ -2,6 +2,7 @@
 //!
 //! `TIDEWATER_SIM_SEED=n` runs one schedule again, with its steps told.
 
+mod conformance;
 mod feed;
 mod found;
 mod ghost;

@@ -47,6 +47,8 @@ pub enum Fate {
 /// The line of one device.
 #[derive(Default)]
 pub struct Line {
+    /// Whether everything passes at once, without a scheduler.
+    pub is_free: bool,
     pub at: Option<Gate>,
     pub fate: Option<Fate>,
     /// What the server has delivered last under each key.
@@ -97,6 +99,9 @@ impl SimRemote {
         let line = Arc::clone(&self.line);
         poll_fn(move |_| {
             let mut line = lock(&line);
+            if line.is_free {
+                return Poll::Ready(Fate::Pass);
+            }
             match (line.at, line.fate.take()) {
                 (Some(_), Some(fate)) => {
                     line.at = None;
