@@ -1,8 +1,9 @@
 //! The server in memory held against PostgreSQL: one list of steps for both, and the two must tell the
 //! same of it. What differs by nature (ids, numbers of transactions, times) is not told.
 
+use super::psql::{Psql, row};
 use super::remote::{SimRemote, lock};
-use super::server::{Handle, Server, Txn, Version};
+use super::server::Server;
 use super::sweep::in_a_folder;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,98 +16,7 @@ use tidewater::remote::{
 use tidewater::sqlite::local::{Local, load_tables};
 use tidewater::sync::{ops::InitOptions, parts};
 use tidewater::throwaway;
-use tokio_postgres::{Client, NoTls};
-
-/// Somebody in `psql`.
-enum Psql {
-    Memory(Arc<Mutex<Server>>, Option<Handle>),
-    Postgres(Box<Client>, Box<Client>),
-}
-
-fn row(id: i64, v: &str) -> Row {
-    Row(vec![
-        ("id".into(), Value::Int(id)),
-        ("v".into(), Value::Text(v.into())),
-    ])
-}
-
-/// Writes or deletes one row in a transaction of the server in memory.
-fn write(server: &mut Server, txn: &mut Txn, id: i64, v: Option<&str>) {
-    let key = Key(vec![Value::Int(id)]);
-    let cell = (1, key.encode());
-    let change = server.change();
-    let version = Version {
-        key,
-        row: v.map(|v| row(id, v)),
-        change,
-        xid: txn.xid,
-        device: "0".into(),
-    };
-    txn.locks.insert(cell.clone());
-    if v.is_some() {
-        txn.rows.insert(cell.clone(), Some(version));
-        txn.graves.insert(cell, None);
-    } else {
-        txn.rows.insert(cell.clone(), None);
-        txn.graves.insert(cell, Some(version));
-    }
-}
-
-impl Psql {
-    /// A transaction of its own.
-    async fn put(&mut self, id: i64, v: Option<&str>) {
-        match self {
-            Psql::Memory(server, _) => {
-                let mut server = lock(server);
-                let mut txn = server.begin();
-                write(&mut server, &mut txn, id, v);
-                let handle = (txn.xid, server.life);
-                server.keep(txn);
-                server.end(handle, true);
-                server.now += 2;
-            }
-            Psql::Postgres(client, _) => {
-                // What comes next has a later time.
-                let sql = format!("{}; select pg_sleep(0.002)", sql(id, v));
-                client.batch_execute(&sql).await.expect("sql");
-            }
-        }
-    }
-
-    /// A transaction that stays open.
-    async fn open(&mut self, id: i64, v: &str) {
-        match self {
-            Psql::Memory(server, open) => {
-                let mut server = lock(server);
-                let mut txn = server.begin();
-                write(&mut server, &mut txn, id, Some(v));
-                *open = Some((txn.xid, server.life));
-                server.keep(txn);
-            }
-            Psql::Postgres(_, client) => {
-                let sql = format!("begin; {}", sql(id, Some(v)));
-                client.batch_execute(&sql).await.expect("sql");
-            }
-        }
-    }
-
-    async fn commit(&mut self) {
-        match self {
-            Psql::Memory(server, open) => lock(server).end(open.take().expect("open"), true),
-            Psql::Postgres(_, client) => client.batch_execute("commit").await.expect("commit"),
-        }
-    }
-}
-
-fn sql(id: i64, v: Option<&str>) -> String {
-    match v {
-        Some(v) => format!(
-            "insert into app.items (id, v) values ({id}, '{v}') \
-             on conflict (id) do update set v = excluded.v"
-        ),
-        None => format!("delete from app.items where id = {id}"),
-    }
-}
+use tokio_postgres::NoTls;
 
 /// One device's side of the protocol, without a file.
 struct Peer {
@@ -164,6 +74,7 @@ impl<R: Remote> Talk<'_, R> {
             confirmed: p.seq,
             cursor: p.token.last.clone(),
             items,
+            whole: false,
         }
     }
 

@@ -10,6 +10,7 @@ mod mutants;
 mod node;
 mod oracle;
 mod profile;
+mod psql;
 mod push;
 mod remote;
 mod schedule;

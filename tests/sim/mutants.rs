@@ -79,6 +79,31 @@ pub const MUTANTS: &[Mutant] = &[
         "a refused row takes others with it",
     ),
     mutant(
+        "no_note",
+        "one row",
+        "a row that was skipped leaves no note",
+    ),
+    mutant(
+        "round_not_seen",
+        "pages",
+        "a base forgets the round under way",
+    ),
+    mutant(
+        "discard_without_note",
+        "refused",
+        "what was discarded is not fetched again",
+    ),
+    mutant(
+        "no_pull_check",
+        "copies",
+        "only a push looks whether the file was copied",
+    ),
+    mutant(
+        "no_history",
+        "server restored",
+        "a file that meets a restored server remembers nothing",
+    ),
+    mutant(
         "echo",
         "plain",
         "applied rows are captured like the app's own",

@@ -137,8 +137,8 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         name: "collected",
         loose: true,
-        day: 3,
-        steps: 160,
+        day: 6,
+        steps: 200,
         ..PLAIN
     },
     Profile {

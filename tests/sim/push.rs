@@ -131,6 +131,11 @@ pub fn push(server: &mut Server, batch: &Batch, tables: &[Tracked]) -> Result<Ju
         server.open.remove(&txn.xid);
         return Ok(Judged::Answer(PushAnswer::Apart));
     }
+    let plain = outcomes.iter().all(|o| *o == Outcome::Applied) && conflicts == 0;
+    if batch.whole && !plain {
+        server.end((txn.xid, server.life), false);
+        return Ok(Judged::Answer(PushAnswer::Apart));
+    }
     let exceptions = batch
         .items
         .iter()
