@@ -202,6 +202,62 @@ fn a_file_that_is_replaced_under_the_service_is_noticed() {
     device.tw(&["verify"]).ok();
 }
 
+/// With the app away the service is alone with the file: what it opens anew has to be made anew, too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_running_service_waits_for_a_full_disk() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    let schema = Schema::new();
+    let device = device(schema.url(), &schema, QUICK);
+    let mut command = device.command(&["run"]);
+    // Through a pipe its log is not held back with the rest.
+    command.stderr(std::process::Stdio::piped());
+    // SAFETY: signal is async-signal-safe. A write beyond the limit is to fail, not to kill.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let mut service = command.spawn().expect("the service");
+    let said = BufReader::new(service.stderr.take().expect("a pipe"));
+    let (tell, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in said.lines().map_while(Result::ok) {
+            let _ = tell.send(line);
+        }
+    });
+    arrives(&device, &schema, ALL);
+    device.json(&["now"]);
+    limit(service.id(), 0);
+    device.sql("insert into items values (4, 'four')");
+    let mut tries = 0;
+    while tries < 4 {
+        let line = heard.recv_timeout(PATIENCE).expect("a running service");
+        tries += usize::from(line.contains("opening the file again"));
+    }
+    limit(service.id(), libc::RLIM_INFINITY);
+    arrives(&device, &schema, ALL);
+    let pid = i32::try_from(service.id()).expect("a process id");
+    // SAFETY: kill has no memory effects; the child is not reaped yet, so the id is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert!(service.wait().expect("its end").success());
+}
+
+/// Lets no file of a process grow beyond `bytes`.
+#[cfg(target_os = "linux")]
+fn limit(pid: u32, bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    let pid = i32::try_from(pid).expect("a process id");
+    // SAFETY: the limit outlives the call; the old one is not asked for.
+    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
 #[test]
 fn a_column_that_the_app_adds_travels_with_its_values() {
     let schema = Schema::new();
