@@ -86,7 +86,11 @@ fn an_older_file_put_back_under_the_service_gets_what_it_lacks() {
     }
     fs::rename(&earlier, device.db()).expect("the file of before");
 
-    // Written after the return, before the service has noticed it or after.
+    // An app that opens the file while another process lets go of the one before may be told of an error:
+    // SQLite finds the log by its name.
+    eventually(PATIENCE, "the other file to be noticed", || {
+        service.stderr().contains("replaced by another file")
+    });
     device.sql("insert into items values ('4', 'written in the old file', 0)");
     holds(
         &fleet,

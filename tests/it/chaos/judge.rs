@@ -215,7 +215,10 @@ impl<'a> History<'a> {
             .collect();
         for (i, write) in self.committed.iter().enumerate() {
             let mut later = self.committed[i + 1..].iter();
-            let anew = later.any(|w| w.writer == write.writer && w.place == write.place);
+            let mut all = self.committed.iter();
+            // By its deleter, or by anybody who found no row after the delete.
+            let anew = later.any(|w| w.writer == write.writer && w.place == write.place)
+                || all.any(|w| w.place == write.place && w.saw.is_none() && w.at > write.at);
             if write.value.is_some() || anew {
                 continue;
             }

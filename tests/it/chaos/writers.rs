@@ -152,6 +152,8 @@ pub struct Write {
     /// The transaction's number in the audit, for a writer in PostgreSQL: whether it was committed is
     /// asked there, for an answer may have been lost.
     pub audit: Option<u64>,
+    /// Before its commit, and after what it saw was read.
+    pub at: Instant,
 }
 
 /// What the fault lanes ask of an app.
@@ -248,6 +250,7 @@ impl Hand {
             saw,
             value,
             audit: None,
+            at: Instant::now(),
         };
         self.made += 1;
         let value = format!("<{writer}.{}>", self.made);
