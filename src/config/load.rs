@@ -221,6 +221,7 @@ pub(super) fn read(r: &mut Reader, folder: Option<&Path>, env: &Env) -> (Config,
 }
 
 fn read_local(r: &mut Reader, folder: Option<&Path>, env: &Env) -> Local {
+    let network_filesystem = r.boolean("local.network_filesystem", false);
     let path = r.text("local.path").map(PathBuf::from);
     if path.as_deref().is_some_and(|path| !is_plain_file(path)) {
         r.refuse(
@@ -250,6 +251,7 @@ fn read_local(r: &mut Reader, folder: Option<&Path>, env: &Env) -> Local {
         path,
         tables: globs("local.tables").unwrap_or_else(|| vec!["*".to_owned()]),
         exclude: globs("local.exclude").unwrap_or_default(),
+        network_filesystem,
     }
 }
 

@@ -132,6 +132,8 @@ pub struct Local {
     pub tables: Vec<String>,
     /// Globs of the tables to leave out.
     pub exclude: Vec<String>,
+    /// Whether the file may be on a network file system: only this machine opens it.
+    pub network_filesystem: bool,
 }
 
 /// `[device]`

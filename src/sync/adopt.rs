@@ -9,7 +9,7 @@ use super::device::Device;
 use super::init;
 use super::ops::{InitOptions, InitOutcome};
 use super::pull;
-use super::{connect, heal, lock};
+use super::{connect, heal, lock, mount};
 use crate::config::{Config, FILE_NAME};
 use crate::error::{Code, Error, Result};
 use crate::remote::{Remote, Standing};
@@ -37,6 +37,7 @@ pub async fn adopt(
 ) -> Result<InitOutcome> {
     let started = Instant::now();
     let mut local = Local::open(config.path()?)?;
+    mount::require_local(config, local.path())?;
     local.require_known()?;
     let chosen = init::choice(config, opts, &local)?;
     let found = introspect::tables(local.conn(), &heal::settings(config, &chosen))?;

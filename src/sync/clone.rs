@@ -6,6 +6,7 @@
 use super::connect;
 use super::device::{Device, now_ms};
 use super::init;
+use super::mount;
 use super::ops::InitOptions;
 use super::pull;
 use crate::config::{Config, Env, FILE_NAME, Overrides};
@@ -127,6 +128,7 @@ async fn fill(
     progress: &dyn Progress,
 ) -> Result<InitReport> {
     let mut local = Local::create(part)?;
+    mount::require_local(config, part)?;
     build::create(&mut local, tables, user_version)?;
     let found = init::install(config, &InitOptions::default(), &mut local)?;
     let mut device = Device::new(local, remote, config.clone())?;

@@ -6,7 +6,7 @@ use super::adopt;
 use super::device::{Device, now_ms};
 use super::observer::Observer;
 use super::ops::{InitOptions, InitOutcome};
-use super::{connect, first, heal, lock};
+use super::{connect, first, heal, lock, mount};
 use crate::config::Config;
 use crate::config::template::{self, Template};
 use crate::error::{Code, Error, Result};
@@ -59,6 +59,7 @@ async fn install_and_meet(
 ) -> Result<InitReport> {
     let started = Instant::now();
     let mut local = Local::open(config.path()?)?;
+    mount::require_local(config, local.path())?;
     progress.begin("installing capture", None);
     let found = install(config, opts, &mut local)?;
     progress.end();

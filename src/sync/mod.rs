@@ -23,6 +23,7 @@ mod heal;
 mod init;
 mod lock;
 mod look;
+mod mount;
 mod now;
 mod observer;
 pub mod ops;

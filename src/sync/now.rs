@@ -2,7 +2,7 @@
 //! its end.
 
 use super::device::{Device, now_ms};
-use super::{first, heal, lock, ops::NowOptions, pull, push, reconcile};
+use super::{first, heal, lock, mount, ops::NowOptions, pull, push, reconcile};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
@@ -154,6 +154,7 @@ async fn by_either(
     let path = config.path()?.to_owned();
     // The file first: a wrong path must not leave a lock folder behind.
     let mut local = Local::open(&path)?;
+    mount::require_local(config, &path)?;
     local.require_initialised()?;
     let mut asked: Option<i64> = None;
     loop {

@@ -8,6 +8,7 @@ use super::circuit::{Circuit, Failure};
 use super::device::{Device, now_ms};
 use super::ear::Ear;
 use super::lock;
+use super::mount;
 use super::now::{self, Answer, Request};
 use super::observer::Observer;
 use super::repeat::{Repeats, Say};
@@ -60,6 +61,7 @@ pub async fn run(
     }
     let path = config.path()?.to_owned();
     let local = Local::open(&path)?;
+    mount::require_local(config, &path)?;
     local.require_initialised()?;
     let Some(held) = hold(&path, &stop).await? else {
         return Ok(());

@@ -43,6 +43,7 @@ mod key_collisions;
 mod late_commits;
 mod layering;
 mod levels;
+mod limits;
 mod listen;
 mod logs;
 mod manual;

@@ -4,30 +4,13 @@ use crate::error::Result;
 use crate::report::Check;
 use crate::sqlite::health;
 use crate::sqlite::local::Local;
+use crate::sync::mount;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 /// What is checked here after `file` itself.
 pub const NAMES: &[&str] = &["mode", "filesystem", "disk", "journal_mode", "integrity"];
-
-/// Kinds of mounts on which several machines may write, where SQLite's locks and shared memory fail.
-const SHARED: [&str; 14] = [
-    "9p",
-    "afs",
-    "beegfs",
-    "ceph",
-    "cifs",
-    "fuse.sshfs",
-    "gfs2",
-    "glusterfs",
-    "lustre",
-    "nfs",
-    "nfs4",
-    "ocfs2",
-    "smb3",
-    "smbfs",
-];
 
 /// Below this much free space a fault, below the other advice; KiB.
 const FREE_MIN: u64 = 16 << 10;
@@ -97,43 +80,16 @@ fn mode(path: &Path) -> Check {
 
 /// The kind of mount that holds the file, as the kernel lists it.
 fn filesystem(path: &Path) -> Check {
-    let Ok(list) = std::fs::read_to_string("/proc/self/mountinfo") else {
-        return Check::unchecked("filesystem", "this system does not list its mounts");
-    };
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    match kind_of_mount(&list, &real) {
-        Some(kind) if SHARED.contains(&kind) => Check::fault(
+    match mount::kind(path) {
+        None => Check::unchecked("filesystem", "this system does not list its mounts"),
+        Some(Some(kind)) if mount::is_shared(&kind) => Check::fault(
             "filesystem",
             format!("{kind}: a network file system, on which SQLite's locks cannot be relied on"),
             "move the file to a local disk",
         ),
-        Some(kind) => Check::fine("filesystem", kind),
-        None => Check::unchecked("filesystem", "the mount of the file is not listed"),
+        Some(Some(kind)) => Check::fine("filesystem", kind),
+        Some(None) => Check::unchecked("filesystem", "the mount of the file is not listed"),
     }
-}
-
-/// The kind of the innermost mount above `path`; of two on one place the later one counts.
-fn kind_of_mount<'a>(mountinfo: &'a str, path: &Path) -> Option<&'a str> {
-    let mut best: Option<(usize, &str)> = None;
-    for line in mountinfo.lines() {
-        let (Some((head, tail)), Some(place)) = (line.split_once(" - "), line.split(' ').nth(4))
-        else {
-            continue;
-        };
-        debug_assert!(head.contains(place));
-        // Spaces, tabs and backslashes are written as octal numbers.
-        let place = place
-            .replace("\\040", " ")
-            .replace("\\011", "\t")
-            .replace("\\134", "\\");
-        if path.starts_with(&place)
-            && best.is_none_or(|(n, _)| place.len() >= n)
-            && let Some(kind) = tail.split(' ').next()
-        {
-            best = Some((place.len(), kind));
-        }
-    }
-    best.map(|(_, kind)| kind)
 }
 
 /// The space that is left for this user, as POSIX `df` tells it.
@@ -159,30 +115,5 @@ fn disk(path: &Path) -> Check {
         Check::advice("disk", message, remedy)
     } else {
         Check::fine("disk", message)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_innermost_mount_counts() {
-        let list = "\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 22 0:30 / /home rw - xfs /dev/sdb1 rw
-31 30 0:31 / /home/my\\040files rw shared:9 - nfs4 server:/x rw,vers=4.2
-32 22 0:32 / /homely rw - tmpfs tmpfs rw
-";
-        for (path, kind) in [
-            ("/var/app.db", "ext4"),
-            ("/home/app.db", "xfs"),
-            ("/home/my files/app.db", "nfs4"),
-            ("/homely/app.db", "tmpfs"),
-        ] {
-            assert_eq!(kind_of_mount(list, Path::new(path)), Some(kind), "{path}");
-        }
-        assert!(SHARED.contains(&"nfs4") && SHARED.is_sorted());
-        assert_eq!(kind_of_mount("", Path::new("/a")), None);
     }
 }
