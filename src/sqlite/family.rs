@@ -204,6 +204,7 @@ fn members(conn: &Connection, known: &[Known], lost: &Lost) -> Result<Vec<(Strin
         };
         let name = &link.child.name;
         let logged = logged(conn, link.child)?;
+        out.extend(lost_beside(conn, &link, &values)?);
         for key in link.keys(conn, &values)? {
             let pk = key.encode();
             let edited = match sent {
@@ -221,6 +222,32 @@ fn members(conn: &Connection, known: &[Known], lost: &Lost) -> Result<Vec<(Strin
     Ok(out)
 }
 
+/// Rows that referred to the loser and lost their own keys with it.
+fn lost_beside(
+    conn: &Connection,
+    link: &Link<'_>,
+    values: &[Value],
+) -> Result<Vec<(String, String)>> {
+    let mut s = conn
+        .prepare_cached(
+            "select pk, local from tidewater_conflict where tbl = ?1 and winner = 'remote' \
+             and kind in ('key_collision', 'insert_insert', 'unique_collision')",
+        )
+        .or_fault(WHAT)?;
+    let found: Vec<(String, Option<String>)> = s
+        .query_map([&link.child.name], |r| Ok((r.get(0)?, r.get(1)?)))
+        .and_then(Iterator::collect)
+        .or_fault(WHAT)?;
+    Ok(found
+        .into_iter()
+        .filter(|(_, row)| {
+            let row = row.as_deref().and_then(|t| Row::from_json(t).ok());
+            row.is_some_and(|r| link.refers(&r, values))
+        })
+        .map(|(pk, _)| (link.child.name.clone(), pk))
+        .collect())
+}
+
 /// Keys of a table's rows that the app wrote and nobody claimed yet.
 fn logged(conn: &Connection, table: &Table) -> Result<HashSet<String>> {
     let mut s = conn
@@ -234,11 +261,12 @@ fn logged(conn: &Connection, table: &Table) -> Result<HashSet<String>> {
     .or_fault(WHAT)
 }
 
-/// Whether this file's own edit of a row, made after an entry, stands.
+/// Whether this file wrote a row after an entry. What lost as an edit is another's row now; what lost as
+/// a new row is looked for among the conflicts.
 fn edited_since(conn: &Connection, table: &str, pk: &str, entry: i64) -> Result<bool> {
     conn.prepare_cached(
         "select exists (select 1 from tidewater_outbox where tbl = ?1 and pk = ?2 and id > ?3 \
-         and coalesce(error_code, '') <> 'SYNC-003')",
+         and (coalesce(error_code, '') <> 'SYNC-003' or not known))",
     )
     .and_then(|mut s| s.query_row(params![table, pk, entry], |r| r.get(0)))
     .or_fault(WHAT)

@@ -48,6 +48,12 @@ struct Original {
     restored: Option<Key>,
 }
 
+impl Original {
+    fn has_noted(&self, table: &str, pk: &str) -> bool {
+        self.children.iter().any(|(t, k)| t == table && k == pk)
+    }
+}
+
 const COLUMNS: &str =
     "id, tbl, pk, kind, winner, local, remote, remote_device, detected_at, children, restored";
 
@@ -229,9 +235,8 @@ impl<'a> Work<'a> {
             .prepare_cached(&format!(
                 "select {COLUMNS} from tidewater_conflict where tbl = ?1 and winner = ?2 \
                  and id <> ?3 and (kind = 'key_collision' \
-                 or kind = 'insert_insert' and ?4 or kind = 'unique_collision' and ?7) \
-                 and case winner when 'remote' then coalesce(local_at, 0) <= ?5 else remote_device = ?6 end \
-                 order by id"
+                 or kind = 'insert_insert' and ?4 or kind = 'unique_collision' and ?6) \
+                 and (winner = 'remote' or remote_device = ?5) order by id"
             ))
             .or_fault(WHAT)?;
         let found: Vec<Stored> = s
@@ -241,7 +246,6 @@ impl<'a> Work<'a> {
                     parent.winner,
                     parent.id,
                     link.is_in_key(),
-                    parent.detected_at,
                     parent.other,
                     link.is_in_unique()
                 ],
@@ -251,6 +255,9 @@ impl<'a> Work<'a> {
             .or_fault(WHAT)?;
         let mut out = Vec::new();
         for s in found {
+            if parent.winner == "remote" && !parent.has_noted(&s.table, &s.pk) {
+                continue;
+            }
             let child = s.read()?;
             if child.row.as_ref().is_some_and(|r| link.refers(r, values)) {
                 out.push(child);
@@ -264,8 +271,7 @@ impl<'a> Work<'a> {
         Ok(match family {
             Family::Whole => true,
             Family::Noted(parent) => {
-                let noted = |(t, k): &(String, String)| *t == table.name && *k == pk;
-                parent.children.iter().any(noted)
+                parent.has_noted(&table.name, &pk)
                     && !family::was_taken(self.tx, &table.name, &pk, &parent.winner)?
             }
             Family::Sent(parent) => {

@@ -1,7 +1,7 @@
 //! Integer keys that the database hands out: two devices hand out the same one, which is a conflict of its
 //! own kind. The loser is kept whole, and comes back under a fresh key with the rows that belong to it.
 
-use crate::schemas::{equal, settle};
+use crate::schemas::{a_minute_ago, equal, settle};
 use crate::sides;
 use crate::support::cli::Device;
 use crate::support::fleet::{Fleet, conflicts};
@@ -88,6 +88,7 @@ fn apart(policy: &str) -> (Fleet, Device, Device) {
     a.sql("insert into tasks (id, title) values ('t1', 'ann''s task'), ('t2', 'bob''s task')");
     settle(&[&a, &b]);
     a.sql(&order("ann", 2));
+    a_minute_ago(&a);
     b.sql(&order("bob", 3));
     settle(&[&a, &b]);
     (fleet, a, b)
@@ -204,6 +205,7 @@ fn what_refers_to_itself_comes_back_so() {
         ));
     }
     a.sql("insert into tree values (5, 3, 1, 'a only')");
+    a_minute_ago(&a);
     settle(&[&a, &b]);
     let lost = about(&a, "tree", &json!([1]));
     assert_eq!(lost["kind"], "key_collision");

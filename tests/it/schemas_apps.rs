@@ -2,7 +2,7 @@
 //! applications, a Rails app, a browser's history, Chinook with keys that the database hands out.
 
 use crate::orms;
-use crate::schemas::equal;
+use crate::schemas::{a_minute_ago, equal};
 use crate::sides;
 use crate::support::cli::Device;
 use crate::support::fleet::{Fleet, conflicts};
@@ -97,6 +97,7 @@ fn djangos_auth_and_admin_are_the_same_on_all_sides() {
     equal(&fleet, &[a, b]);
 
     day(a, "hire", "ann");
+    a_minute_ago(a);
     day(b, "hire", "bob");
     fleet.schema.exec(
         "update auth_permission set name = 'Can look at users' where codename = 'view_user'; \
@@ -195,6 +196,7 @@ fn a_rails_app_is_the_same_on_all_sides() {
     a.sql(
         "update projects set budget = budget + 0.5, lock_version = lock_version + 1 where id = 1",
     );
+    a_minute_ago(&a);
     b.sql("update users set sign_in_count = 7, settings = null where id = 1");
     fleet.schema.exec(
         "update projects set hours = 2.75 where id = 2; update memberships set role = 5 where id = 1; \
@@ -259,6 +261,7 @@ fn a_browsers_history_is_the_same_on_all_sides() {
     }
     a.sql("update bookmarks set title = 'begin' where guid = 'bk1'; update settings set value = '1.25' where key = 'zoom'; \
            insert into icons values ('i1', 'https://Both.org', 16, x'89504e47')");
+    a_minute_ago(&a);
     for (n, (url, title)) in [
         ("https://only-b.org", "Beta"),
         ("https://both.org", "Both, by b"),
@@ -271,6 +274,8 @@ fn a_browsers_history_is_the_same_on_all_sides() {
     }
     b.sql("insert into bookmarks (type, fk, parent, position, guid) select 1, id, 1, 1, 'bk-b' from places where url like '%more-b%'; \
            delete from settings where key = 'none'; delete from visits where visit_date = 1");
+    a_minute_ago(&a);
+    a_minute_ago(&b);
     fleet.schema.exec(
         "update places set title = 'Start, by sql' where id = 1; insert into icons (id, page_url, width) values ('i2', 'x', 0); \
          insert into settings (key, value) values ('from', '\"sql\"')",
@@ -391,6 +396,7 @@ fn chinook_with_assigned_keys_is_the_same_on_all_sides() {
     a.sql(&sell("Ann", "1, 2, 3, 2819"));
     b.sql(&sell("Bob", "2, 3, 4"));
     a.sql("update Track set UnitPrice = 1.29 where TrackId = 10; delete from PlaylistTrack where PlaylistId = 1 and TrackId = 3402");
+    a_minute_ago(&a);
     b.sql("update Employee set ReportsTo = 1 where EmployeeId = 8; update Artist set Name = null where ArtistId = 25");
     fleet.schema.exec(
         "insert into \"Artist\" (\"ArtistId\", \"Name\") values (276, 'By SQL'); \

@@ -1,6 +1,6 @@
 //! Keys that meet: keys which SQLite holds to be equal and PostgreSQL does not.
 
-use crate::schemas::{equal, settle};
+use crate::schemas::{a_minute_ago, equal, settle};
 use crate::support::cli::Device;
 use crate::support::fleet::{Fleet, conflicts};
 use serde_json::json;
@@ -31,6 +31,7 @@ fn keys_that_differ_in_case_only_are_one_conflict_and_nothing_is_lost() {
         a.sql("insert into words values ('both', 'as agreed')");
         settle(&[&a, &b]);
         a.sql("insert into words values ('Abc', 'by a'); insert into pairs values ('de', 'wort', 1), ('en', 'word', 1)");
+        a_minute_ago(&a);
         b.sql("insert into words values ('ABC', 'by b'); insert into pairs values ('DE', 'wort  ', 2), ('fr', 'mot', 2)");
         decide(&[&a, &b]);
         equal(&fleet, &[&a, &b]);
