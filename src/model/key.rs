@@ -28,7 +28,7 @@ impl Key {
                     out.push_str("\"}");
                 }
                 Value::Text(t) => {
-                    out.push_str(&serde_json::Value::String(t.clone()).to_string());
+                    out.push_str(&serde_json::to_string(t).unwrap_or_default());
                 }
                 Value::Blob(b) => {
                     out.push_str("{\"hex\":\"");

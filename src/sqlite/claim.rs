@@ -19,7 +19,7 @@ use super::value;
 use crate::error::{Code, Result};
 use crate::failpoint;
 use crate::model::{ChangeKey, Key, Op, Row, Table, Token};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use std::collections::HashMap;
 
 const WHAT: &str = "claiming changes";
@@ -257,16 +257,7 @@ fn enter(
         let change = Some(change.as_str());
         journal::record(tx, limits.now_ms, Kind::Parked, place, change, &detail)?;
     }
-    let waiting: Option<(i64, String)> = tx
-        .prepare_cached(
-            "select id, change_key from tidewater_outbox where tbl = ?1 and pk = ?2 \
-             and status in ('pending', 'failed') order by id desc limit 1",
-        )
-        .and_then(|mut s| {
-            s.query_row([&table.name, &pk], |r| Ok((r.get(0)?, r.get(1)?)))
-                .optional()
-        })
-        .or_fault(WHAT)?;
+    let Entered { waiting, any } = entered(tx, &table.name, &pk)?;
     if let Some((id, former)) = waiting {
         journal::folded(tx, limits.now_ms, place, &former, change.as_str())?;
         // Folds into the entry that waits or is parked: its place, base and history stay, and it is
@@ -309,7 +300,7 @@ fn enter(
         _ if erase => true,
         "U" | "D" | brake::HELD => true,
         "R" => false,
-        _ => is_known(tx, &table.name, &pk)?,
+        _ => any || is_known(tx, &table.name, &pk)?,
     };
     tx.prepare_cached(
         "insert into tidewater_outbox (change_key, tbl, pk, op, payload, bytes, base, known, status, \
@@ -340,11 +331,42 @@ fn enter(
     Ok(true)
 }
 
-/// Whether the device has known the row before: an entry, a note or history of it.
+/// What the outbox holds of a row.
+struct Entered {
+    /// The entry that waits or is parked, with its change key: the newest, were there several.
+    waiting: Option<(i64, String)>,
+    /// Whether there is any entry, acknowledged ones included.
+    any: bool,
+}
+
+fn entered(tx: &Connection, table: &str, pk: &str) -> Result<Entered> {
+    let mut s = tx
+        .prepare_cached(
+            "select id, status, change_key from tidewater_outbox where tbl = ?1 and pk = ?2 \
+             order by id desc",
+        )
+        .or_fault(WHAT)?;
+    let mut rows = s.query([table, pk]).or_fault(WHAT)?;
+    let mut found = Entered {
+        waiting: None,
+        any: false,
+    };
+    while let Some(r) = rows.next().or_fault(WHAT)? {
+        found.any = true;
+        let status = r.get_ref(1).or_fault(WHAT)?;
+        if matches!(status.as_str(), Ok("pending" | "failed")) {
+            let id = r.get(0).or_fault(WHAT)?;
+            found.waiting = Some((id, r.get(2).or_fault(WHAT)?));
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the device has known a row without an entry before: a note or history of it.
 fn is_known(tx: &Connection, table: &str, pk: &str) -> Result<bool> {
     tx.prepare_cached(
-        "select exists (select 1 from tidewater_outbox where tbl = ?1 and pk = ?2) \
-         or exists (select 1 from tidewater_note where tbl = ?1 and pk = ?2) \
+        "select exists (select 1 from tidewater_note where tbl = ?1 and pk = ?2) \
          or exists (select 1 from tidewater_inbox where tbl = ?1 and pk = ?2)",
     )
     .and_then(|mut s| s.query_row([table, pk], |r| r.get(0)))

@@ -1,7 +1,7 @@
 //! Everything that touches the app's SQLite file; the only importer of `rusqlite`.
 //!
-//! What happens to a local write: `capture` (triggers), `claim` (key log to outbox), `outbox` (batches,
-//! acknowledgements). What happens when a remote row arrives: `apply` (and `install`), `notes`, `inbox`,
+//! What happens to a local write: `capture` (triggers), `claim` (key log to outbox), `outbox` (batches),
+//! `ended` (acknowledgements). What happens when a remote row arrives: `apply` (and `install`), `notes`, `inbox`,
 //! `conflicts`. What rows keep here, both ways: `private`.
 
 pub mod app_row;
@@ -15,6 +15,7 @@ pub mod claim;
 pub mod conflicts;
 pub mod demo;
 pub mod detach;
+mod ended;
 pub mod family;
 pub mod fault;
 pub mod first;

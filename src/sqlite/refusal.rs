@@ -2,9 +2,9 @@
 //! later attempt, or is parked. Never drops it; each refusal is an event of the journal. Runs in the
 //! transaction of the acknowledgement.
 
+use super::ended::{Acknowledged, Entry, Retry};
 use super::fault::OrFault;
 use super::journal::{self, Detail, Kind, Place};
-use super::outbox::{Acknowledged, Entry, Retry};
 use crate::error::Result;
 use crate::remote::{Item, Refusal};
 use rusqlite::{Connection, OptionalExtension, params};
