@@ -36,8 +36,8 @@ pub use crate::world::now_ms;
 pub struct Device<R> {
     /// The SQLite side.
     pub local: Local,
-    /// The Postgres side.
-    pub remote: R,
+    /// The Postgres side; shared with the batch that is under way.
+    pub remote: Arc<R>,
     /// The configuration.
     pub config: Config,
     /// The tables that are usable on both sides.
@@ -57,6 +57,8 @@ pub struct Device<R> {
     /// When a push makes way for a pull that is due, and goes on after it: a long backlog must not keep
     /// other devices' changes out.
     pub push_until: Option<std::time::Instant>,
+    /// Whether the last push made way before it had claimed the whole key log.
+    pub cut_short: bool,
     /// Where the work is reported to.
     pub monitor: Arc<Monitor>,
     /// Errors of tables that were told.
@@ -85,7 +87,7 @@ impl<R: Remote> Device<R> {
         Ok(Device {
             batch_cap: config.upload.batch_size,
             local,
-            remote,
+            remote: Arc::new(remote),
             config,
             tables,
             slow_items: 0,
@@ -93,6 +95,7 @@ impl<R: Remote> Device<R> {
             wrote: false,
             heeds_pause: false,
             push_until: None,
+            cut_short: false,
             monitor: Arc::new(Monitor::new()?),
             repeats: Repeats::default(),
             stuck: 0,
@@ -121,13 +124,18 @@ impl<R: Remote> Device<R> {
         Ok(())
     }
 
-    /// Claims everything that is in the key log now, in short slices. Returns how many entries it made.
+    /// Claims everything that is in the key log now, in short slices. Returns how many log rows it took.
     /// Where the schema moved, capture is installed again first.
     pub fn claim_all(&mut self, progress: &dyn Progress) -> Result<usize> {
-        let mut entries = 0;
         // Bounded by what was there at the start: an app that writes without pause cannot hold this up.
-        let mut rows_left = queue::log_rows(self.local.conn())?;
-        while rows_left > 0 {
+        let rows = queue::log_rows(self.local.conn())?;
+        self.claim_some(usize::try_from(rows).unwrap_or(0), progress)
+    }
+
+    /// Claims at least so many rows of the key log, as far as there are any.
+    pub fn claim_some(&mut self, rows: usize, progress: &dyn Progress) -> Result<usize> {
+        let mut claimed = 0;
+        while claimed < rows && queue::log_waits(self.local.conn())? {
             let limits = ClaimLimits {
                 log_rows: CLAIM_SLICE,
                 row_bytes_max: self.config.upload.row_bytes_max,
@@ -136,15 +144,14 @@ impl<R: Remote> Device<R> {
             match claim(&mut self.local, limits) {
                 Ok(done) if done.log_rows == 0 => break,
                 Ok(done) => {
-                    entries += done.entries;
+                    claimed += done.log_rows;
                     progress.advance(done.log_rows as u64);
-                    rows_left -= i64::try_from(done.log_rows).unwrap_or(i64::MAX);
                 }
                 Err(e) if e.disposition == Some(Disposition::SchemaDrift) => self.heal_capture()?,
                 Err(e) => return Err(e),
             }
         }
-        Ok(entries)
+        Ok(claimed)
     }
 
     /// The app changed its schema: look again and reinstall capture.
@@ -251,16 +258,21 @@ impl<R: Remote> Device<R> {
     /// Prepares where nothing was ever learned, or a table lacks its mirror and this process has not
     /// asked yet.
     pub async fn prepare_if_needed(&mut self) -> Result<()> {
+        if self.is_unprepared()? {
+            self.prepare().await?;
+        }
+        Ok(())
+    }
+
+    /// See [`Device::prepare_if_needed`].
+    pub fn is_unprepared(&self) -> Result<bool> {
         let never = state::identity(self.local.conn())?.is_none();
         let missing = load_tables(self.local.conn())?
             .iter()
             .any(|k| k.mirror.is_none());
         // Of an older program: the workspace lacks what this one writes into it.
         let older = state::number(self.local.conn(), "workspace_form")? < WORKSPACE_FORM;
-        if never || older || (missing && !self.prepared) {
-            self.prepare().await?;
-        }
-        Ok(())
+        Ok(never || older || (missing && !self.prepared))
     }
 
     /// Lets the next sync ask the workspace again.

@@ -6,7 +6,7 @@
 
 use super::device::{Device, now_ms};
 use super::push::{self, Pushed};
-use super::{forms, relist, tell};
+use super::{flight, forms, relist, tell};
 use crate::error::{Disposition, Error, Result};
 use crate::remote::{Outcome, PushAnswer, Remote};
 use crate::report::{NoProgress, Progress};
@@ -100,7 +100,8 @@ async fn send<R: Remote>(
     let full = rows >= device.batch_cap;
     let mut left_here = true;
     let sent = Instant::now();
-    match push::send(device, &page.batch, &mut left_here).await {
+    let (remote, tables) = (&*device.remote, &device.tables);
+    match flight::send(remote, &page.batch, tables, &device.monitor, &mut left_here).await {
         Ok(PushAnswer::Done { .. }) => {
             first::acknowledge(&mut device.local, page, now_ms())?;
             let done = Acknowledged {

@@ -21,6 +21,11 @@ fn is_open(t: &Tracked) -> bool {
     open(t).next().is_some()
 }
 
+/// Whether nothing of these tables is left to be learned.
+pub fn are_settled(tables: &[Tracked]) -> bool {
+    !tables.iter().any(is_open)
+}
+
 /// The columns whose form is not known yet.
 fn open(t: &Tracked) -> impl Iterator<Item = (&str, crate::model::Typed)> {
     t.table.replicated().filter_map(|c| {

@@ -18,6 +18,7 @@ mod devices;
 mod doctor;
 mod ear;
 mod first;
+mod flight;
 mod forms;
 mod heal;
 mod init;

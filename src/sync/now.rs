@@ -6,7 +6,7 @@ use super::{first, heal, lock, mount, ops::NowOptions, pull, push, reconcile};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::remote::Remote;
-use crate::report::{ErrorReport, NoProgress, NowReport, Progress};
+use crate::report::{ErrorReport, NowReport, Progress};
 use crate::sqlite::local::Local;
 use crate::sqlite::{first as first_rows, queue, request};
 use serde::{Deserialize, Serialize};
@@ -69,8 +69,15 @@ async fn exchange<R: Remote>(
     }
     let logged = u64::try_from(queue::log_rows(device.local.conn())?).unwrap_or(0);
     if logged > 0 {
-        progress.begin("queueing", Some(logged));
-        device.claim_all(progress)?;
+        // A push claims the rest of a long log while its first part is on the way. Who meets mirrors for
+        // the first time compares, and has all of it in the queue before.
+        let most = if request.push && !device.is_unprepared()? {
+            push::CLAIMED
+        } else {
+            usize::try_from(logged).unwrap_or(usize::MAX)
+        };
+        progress.begin("queueing", Some(logged.min(most as u64)));
+        device.claim_some(most, progress)?;
         progress.end();
     }
     device.prepare_if_needed().await?;
@@ -81,7 +88,8 @@ async fn exchange<R: Remote>(
             let first = first::upload(device, stop, progress).await?;
             report.uploaded += first.uploaded;
             let (ready, _) = queue::waiting(device.local.conn(), now_ms())?;
-            progress.begin("sending", Some(ready));
+            let logged = u64::try_from(queue::log_rows(device.local.conn())?).unwrap_or(0);
+            progress.begin("sending", Some(ready + logged));
             let pushed = push::drain(device, request.force && turn == 0, stop, progress).await;
             progress.end();
             let pushed = pushed?;
@@ -108,7 +116,6 @@ async fn exchange<R: Remote>(
         if !request.push || stop.is_cancelled() || !queue::log_waits(device.local.conn())? {
             break;
         }
-        device.claim_all(&NoProgress)?;
     }
     // With nothing to send, a push has asked nobody. Who asks for one wants to know whether the server is
     // there; the service's own turns come every few seconds and do without.
@@ -118,6 +125,9 @@ async fn exchange<R: Remote>(
     }
     report.pending =
         queue::waiting(device.local.conn(), now_ms())?.1 + first_rows::left(device.local.conn())?;
+    if device.cut_short {
+        report.pending += u64::try_from(queue::log_rows(device.local.conn())?).unwrap_or(0);
+    }
     report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
     Ok(report)
 }

@@ -274,7 +274,7 @@ impl<'a, R: Remote> Service<'a, R> {
         }
         if ear.rests() {
             let device = self.device.id()?;
-            ear.keep(&self.device.remote, &device).await;
+            ear.keep(&*self.device.remote, &device).await;
         }
         Ok(())
     }
@@ -364,6 +364,9 @@ impl<'a, R: Remote> Service<'a, R> {
                 if let Some(due) = queue::next_due(self.device.local.conn(), clock)? {
                     let wait = u64::try_from(due - clock).unwrap_or(0).max(10);
                     self.next_push = self.next_push.min(now + Duration::from_millis(wait));
+                }
+                if self.device.cut_short {
+                    self.next_push = now;
                 }
                 self.device.report_problems(None)
             }

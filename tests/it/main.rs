@@ -3,6 +3,7 @@
 mod adopt_remote;
 mod adopted;
 mod after_init;
+mod ahead;
 mod app_triggers;
 mod both_sides;
 mod brake;
