@@ -16,6 +16,7 @@ use crate::error::{Code, Disposition, Error, Result};
 use crate::model::Table;
 use crate::remote::{Mirror, Tracked};
 pub use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::{OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,6 +30,10 @@ const MIGRATIONS: &[&str] = &[
 
 /// The migration, from 0, that brought the columns of the view.
 const WITH_VIEW: usize = 1;
+
+/// The page cache, as `PRAGMA cache_size` wants it: less than nothing is KiB. The default of two MiB does
+/// not hold the upper parts of the outbox's indexes.
+const CACHE_KIB: i64 = -16_384;
 
 /// How long a write waits for the app's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -84,6 +89,12 @@ impl Local {
         let what = format!("opening {}", path.display());
         conn.busy_timeout(BUSY).or_fault(&what)?;
         conn.set_prepared_statement_cache_capacity(256);
+        // Else SQLite compiles a statement anew whenever another value is bound to a condition of which
+        // some index covers a part only, and that is nearly all of ours.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .or_fault(&what)?;
+        conn.pragma_update(None, "cache_size", CACHE_KIB)
+            .or_fault(&what)?;
         conn.pragma_update(None, "foreign_keys", false)
             .or_fault(&what)?;
         conn.pragma_update(None, "synchronous", "full")
