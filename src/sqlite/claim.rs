@@ -19,8 +19,10 @@ use super::value;
 use crate::error::{Code, Result};
 use crate::failpoint;
 use crate::model::{ChangeKey, Key, Op, Row, Table, Token};
+use crate::world;
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
+use std::time::Duration;
 
 const WHAT: &str = "claiming changes";
 
@@ -31,6 +33,8 @@ pub struct Claimed {
     pub log_rows: usize,
     /// Outbox entries made or refreshed.
     pub entries: usize,
+    /// How long the write lock was held until the commit.
+    pub took: Duration,
 }
 
 /// One row's changes, folded: the place of the first, the time of the last.
@@ -59,6 +63,7 @@ pub struct ClaimLimits {
 /// Claims up to `limits.log_rows` log rows. Fails with `SchemaDrift` where the schema moved.
 pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     let tx = local.begin()?;
+    let begun = world::instant();
     let waiting = queue::log_waits(&tx)?;
     check_schema(&tx)?;
     // Inside our own write lock no statement of the app is under way, so no candidate is in use.
@@ -98,12 +103,14 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
             delete.execute([id]).or_fault(WHAT)?;
         }
     }
+    let took = world::instant().saturating_duration_since(begun);
     crate::failpoint::hit("claim_before_commit");
     tx.commit().or_fault(WHAT)?;
     crate::failpoint::hit("claim_after_commit");
     Ok(Claimed {
         log_rows: ids.len(),
         entries,
+        took,
     })
 }
 

@@ -8,18 +8,24 @@ use crate::metrics::Monitor;
 use crate::model::{Token, Wire};
 use crate::remote::{Head, Hello, Mirror, Remote, Tracked, WORKSPACE_FORM};
 use crate::report::Progress;
-use crate::sqlite::claim::{ClaimLimits, claim};
+use crate::sqlite::claim::{ClaimLimits, Claimed, claim};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::journal::{self, Detail, Kind, Place};
 use crate::sqlite::local::{Known, Local, load_tables, set_mirror, stopped, tracked};
 use crate::sqlite::queue;
 use crate::sqlite::state::{self, Problem};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Log rows of one claim: a few milliseconds of the app's write lock.
-const CLAIM_SLICE: usize = 500;
+/// Log rows of one claim: as many as take a few milliseconds of the app's write lock, within these
+/// bounds. With fewer than the lower one the commit itself would be most of the wait.
+const CLAIM_SLICE: RangeInclusive<usize> = 500..=4_000;
+
+/// A slice of the log that took less is followed by one twice as long, one that took more than the double
+/// by one half as long.
+const SLICE_TIME: Duration = Duration::from_millis(4);
 
 /// How often the retention is applied, ms.
 const PRUNE_EVERY_MS: i64 = 3_600_000;
@@ -61,6 +67,8 @@ pub struct Device<R> {
     pub cut_short: bool,
     /// Where the work is reported to.
     pub monitor: Arc<Monitor>,
+    /// Log rows of the next claim.
+    claim_slice: usize,
     /// Errors of tables that were told.
     pub(super) repeats: Repeats,
     /// Rows that the last pull could not apply.
@@ -97,6 +105,7 @@ impl<R: Remote> Device<R> {
             push_until: None,
             cut_short: false,
             monitor: Arc::new(Monitor::new()?),
+            claim_slice: *CLAIM_SLICE.start(),
             repeats: Repeats::default(),
             stuck: 0,
             clock_told: false,
@@ -137,7 +146,7 @@ impl<R: Remote> Device<R> {
         let mut claimed = 0;
         while claimed < rows && queue::log_waits(self.local.conn())? {
             let limits = ClaimLimits {
-                log_rows: CLAIM_SLICE,
+                log_rows: self.claim_slice,
                 row_bytes_max: self.config.upload.row_bytes_max,
                 now_ms: now_ms(),
             };
@@ -145,6 +154,7 @@ impl<R: Remote> Device<R> {
                 Ok(done) if done.log_rows == 0 => break,
                 Ok(done) => {
                     claimed += done.log_rows;
+                    self.size_slice(done);
                     progress.advance(done.log_rows as u64);
                 }
                 Err(e) if e.disposition == Some(Disposition::SchemaDrift) => self.heal_capture()?,
@@ -152,6 +162,17 @@ impl<R: Remote> Device<R> {
             }
         }
         Ok(claimed)
+    }
+
+    fn size_slice(&mut self, done: Claimed) {
+        let rows = if done.took > 2 * SLICE_TIME {
+            self.claim_slice / 2
+        } else if done.took < SLICE_TIME && done.log_rows == self.claim_slice {
+            self.claim_slice * 2
+        } else {
+            self.claim_slice
+        };
+        self.claim_slice = rows.clamp(*CLAIM_SLICE.start(), *CLAIM_SLICE.end());
     }
 
     /// The app changed its schema: look again and reinstall capture.
