@@ -23,3 +23,10 @@ alter table tidewater_batch add column first_to integer;
 -- applied. What was applied in an epoch came before the acknowledgement that ended it.
 alter table tidewater_outbox add column epoch integer;
 alter table tidewater_inbox add column epoch integer;
+
+-- The ledger: the keys of all rows of those tables whose rows a REPLACE may evict through an index that no
+-- trigger can look into (an expression, a generated column). Written by the service only (sqlite/ledger.rs):
+-- a key that stands here, and neither in its table nor in the key log, was evicted unseen. Columns k2.. are
+-- added when a wider key is tracked, to the index too.
+create table tidewater_ledger (tbl, k1);
+create index tidewater_ledger_key on tidewater_ledger (tbl, k1);

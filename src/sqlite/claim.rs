@@ -6,6 +6,7 @@
 
 use super::app_row;
 use super::brake;
+use super::capture::ledger;
 use super::fault::OrFault;
 use super::first;
 use super::journal::{self, Detail, Kind, Place};
@@ -21,7 +22,7 @@ use crate::failpoint;
 use crate::model::{ChangeKey, Key, Op, Row, Table, Token};
 use crate::world;
 use rusqlite::{Connection, params};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 const WHAT: &str = "claiming changes";
@@ -68,7 +69,7 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
     check_schema(&tx)?;
     // Inside our own write lock no statement of the app is under way, so no candidate is in use.
     super::capture::prune_candidates(&tx)?;
-    if !waiting {
+    if !waiting && !ledger::is_behind(&tx)? {
         return Ok(Claimed::default());
     }
     let known = load_tables(&tx)?;
@@ -101,6 +102,11 @@ pub fn claim(local: &mut Local, limits: ClaimLimits) -> Result<Claimed> {
             .or_fault(WHAT)?;
         for id in &ids {
             delete.execute([id]).or_fault(WHAT)?;
+        }
+    }
+    for fold in &evicted(&tx, &tables, &folds, limits)? {
+        if let Some(table) = tables.get(&fold.table) {
+            entries += usize::from(enter(&tx, table, fold, &bases, limits)?);
         }
     }
     let took = world::instant().saturating_duration_since(begun);
@@ -179,6 +185,46 @@ fn seen(token: Token) -> Token {
         return Token::at(token.last);
     }
     token
+}
+
+/// The rows that the app evicted unseen, told by the ledgers once the whole log is read. They went when the
+/// last of the changes did that are claimed with them, or before.
+fn evicted(
+    tx: &Connection,
+    tables: &HashMap<String, Table>,
+    folds: &[Fold],
+    limits: ClaimLimits,
+) -> Result<Vec<Fold>> {
+    let kept = ledger::kept(tx)?;
+    if kept.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut met = BTreeSet::new();
+    let mut last = 0;
+    for fold in folds.iter().filter(|f| kept.contains(&f.table)) {
+        if let Some(table) = tables.get(&fold.table) {
+            ledger::look(tx, table, &fold.key).or_fault(WHAT)?;
+            met.insert(fold.table.clone());
+            last = last.max(fold.at);
+        }
+    }
+    if queue::log_waits(tx)? {
+        ledger::set_behind(tx, true)?;
+        return Ok(Vec::new());
+    }
+    let with_ledger = tables.values().filter(|t| kept.contains(&t.name));
+    let at = if last > 0 { last } else { limits.now_ms };
+    Ok(ledger::sweep(tx, with_ledger, &met)?
+        .into_iter()
+        .map(|(table, key)| Fold {
+            table: table.name.clone(),
+            key,
+            first_op: "D".to_owned(),
+            stood: false,
+            at,
+            held: false,
+        })
+        .collect())
 }
 
 struct Bases {

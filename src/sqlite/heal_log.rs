@@ -13,24 +13,24 @@ const WHAT: &str = "looking at the key log";
 
 /// Logs a key as changed at the smallest time: it was written while capture was bare, nobody knows when.
 pub fn append(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
-    append_as(tx, table, key, 'U')
+    append_as(tx, table, key, 'U', 0)
 }
 
 /// Logs a key whose history nobody knows: its base is empty, so the push decides against whatever of
 /// another device it meets, and it counts as new here, for a base that old would else be refused where
 /// the workspace has collected its deletes.
 pub fn append_unknown(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
-    append_as(tx, table, key, 'R')
+    append_as(tx, table, key, 'R', 0)
 }
 
 /// The same for a key that the other side has never heard of.
 pub fn append_new(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
-    append_as(tx, table, key, 'B')
+    append_as(tx, table, key, 'B', 0)
 }
 
 /// Logs a key whose row went while capture was bare; its claim parks it unless it is released before.
 pub fn append_held(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
-    append_as(tx, table, key, 'H')
+    append_as(tx, table, key, 'H', 0)
 }
 
 /// Logs a row in which the app's defaults stand in for what arrived as NULL: the others are to have them.
@@ -39,11 +39,16 @@ pub fn append_filled(tx: &Connection, table: &Table, key: &Key) -> Result<()> {
     append(tx, table, key)
 }
 
-fn append_as(tx: &Connection, table: &Table, key: &Key, op: char) -> Result<()> {
+/// Logs a key whose row the app evicted unseen, found at `at`.
+pub fn append_evicted(tx: &Connection, table: &Table, key: &Key, at: i64) -> Result<()> {
+    append_as(tx, table, key, 'D', at)
+}
+
+fn append_as(tx: &Connection, table: &Table, key: &Key, op: char, at: i64) -> Result<()> {
     let columns: Vec<String> = (1..=key.0.len()).map(|i| format!("k{i}")).collect();
     let marks: Vec<String> = (2..=key.0.len() + 1).map(|i| format!("?{i}")).collect();
     let sql = format!(
-        "insert into tidewater_log (tbl, op, at, {}) values (?1, '{op}', 0, {})",
+        "insert into tidewater_log (tbl, op, at, {}) values (?1, '{op}', {at}, {})",
         columns.join(", "),
         marks.join(", ")
     );

@@ -8,6 +8,7 @@ use super::apply::{Applied, Slicing};
 use super::aside;
 use super::barred::Barred;
 use super::brake;
+use super::capture::ledger;
 use super::fault::{OrFault, fault};
 use super::first;
 use super::heal_log;
@@ -41,6 +42,8 @@ pub struct Slice<'a> {
     logged: HashSet<(String, String)>,
     /// Tables whose existing rows are on their way in pages: what stands here may not have gone yet.
     uploading: BTreeSet<String>,
+    /// Tables with a ledger.
+    kept: BTreeSet<String>,
     queued: bool,
     noted: Cell<bool>,
     epoch: i64,
@@ -66,9 +69,14 @@ impl<'a> Slice<'a> {
             .into_iter()
             .map(|k| (k.table.name.clone(), k))
             .collect();
-        let Some(logged) = logged_keys(tx, &tables)? else {
+        let Some(mut logged) = logged_keys(tx, &tables)? else {
             return Ok(None);
         };
+        let kept = ledger::kept(tx)?;
+        if !kept.is_empty() {
+            let tables: Vec<&Table> = tables.values().map(|k| &k.table).collect();
+            ledger::log_evicted(tx, &tables, &kept, &mut logged, slicing.now_ms)?;
+        }
         let queued = tx
             .query_row(
                 "select exists (select 1 from tidewater_outbox where status in \
@@ -84,6 +92,7 @@ impl<'a> Slice<'a> {
             tables,
             logged,
             uploading: first::tables(tx)?,
+            kept,
             queued,
             noted,
             epoch: state::epoch(tx)?,
@@ -99,6 +108,27 @@ impl<'a> Slice<'a> {
             return Ok(());
         }
         aside::guard(self.tx, false)
+    }
+
+    /// Takes notice of rows that the app's triggers touched beside an installed one, and of those that they
+    /// evicted there unseen: they come again by key, for the triggers' work on them was done where the row
+    /// is from.
+    fn note_aside(&self, touched: &[(String, String)], base: i64) -> Result<()> {
+        let mut met = BTreeSet::new();
+        for (table, pk) in touched {
+            notes::leave(self.tx, table, pk, base)?;
+            if let (true, Some(key)) = (self.kept.contains(table), Key::decode(pk)) {
+                ledger::look(self.tx, self.table(table)?, &key).or_fault(WHAT)?;
+                met.insert(table);
+            }
+        }
+        for table in met {
+            for key in ledger::gone(self.tx, self.table(table)?)? {
+                notes::leave(self.tx, table, &key.encode(), base)?;
+            }
+        }
+        self.noted.set(true);
+        Ok(())
     }
 
     pub(super) fn table(&self, name: &str) -> Result<&Table> {
@@ -246,11 +276,7 @@ impl<'a> Slice<'a> {
         if !touched.is_empty() {
             done.corrected += touched.len() as u64;
             if let Some(base) = self.aside {
-                // They come again by key: the triggers' work on them was done where the row is from.
-                for (table, pk) in &touched {
-                    notes::leave(self.tx, table, pk, base)?;
-                }
-                self.noted.set(true);
+                self.note_aside(&touched, base)?;
             } else {
                 self.tx
                     .execute_batch("rollback to tidewater_row")
@@ -309,9 +335,13 @@ impl<'a> Slice<'a> {
 
     fn put(&self, table: &Table, key: &Key, version: &Version) -> rusqlite::Result<()> {
         match &version.row {
-            Some(row) => app_row::write(self.tx, table, key, row),
-            None => app_row::delete(self.tx, table, key).map(|_| ()),
+            Some(row) => app_row::write(self.tx, table, key, row)?,
+            None => app_row::delete(self.tx, table, key).map(|_| ())?,
         }
+        if self.kept.contains(&table.name) {
+            ledger::look(self.tx, table, key)?;
+        }
+        Ok(())
     }
 
     fn put_without_triggers(

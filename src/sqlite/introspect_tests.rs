@@ -237,6 +237,8 @@ fn privacy_names_what_is_there_or_fails() {
 #[test]
 fn capture_is_no_trigger_of_the_app() {
     let conn = open("create table t (id text primary key, u unique)");
+    conn.execute_batch(include_str!("../../migrations/sqlite/0003_schemas.sql"))
+        .unwrap();
     let before = look(&conn).tables;
     capture::install(&conn, &before).unwrap();
     assert_eq!(look(&conn).tables, before);

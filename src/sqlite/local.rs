@@ -5,6 +5,7 @@
 //! order, and what dangles is reported, not refused. A file made by a newer program is refused.
 
 use super::barred::Barred;
+use super::capture::ledger;
 use super::fault::OrFault;
 use super::first;
 use super::quote::ident;
@@ -183,8 +184,9 @@ impl Local {
                 .or_fault("preparing the file")?;
             let known = schema_is_known(&tx)?;
             Self::migrate(&tx)?;
-            // Our own statements moved it: nothing of the app's did.
-            if known {
+            // Our own statements moved it: nothing of the app's did. Where the ledger is to be kept from
+            // now on, the next look at the schema begins it.
+            if known && !ledger::is_due(&tx)? {
                 state::set_number(&tx, "schema_version", schema_version(&tx)?)?;
             }
             tx.commit().or_fault("preparing the file")?;

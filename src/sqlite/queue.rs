@@ -3,6 +3,7 @@
 //!
 //! `discard` is the only way in which a queued change is ever dropped, and it keeps what it drops.
 
+use super::brake;
 use super::fault::OrFault;
 use super::first;
 use super::journal::{self, Detail, Kind, Place};
@@ -101,10 +102,11 @@ pub fn was_sent(conn: &Connection, seq: i64, key: Option<&str>) -> Result<bool> 
 /// Whether the key log holds anything that is to be claimed.
 pub fn log_waits(conn: &Connection) -> Result<bool> {
     let mut s = conn
-        .prepare_cached(
+        .prepare_cached(&format!(
             "select exists (select 1 from tidewater_log where tbl in (select name from \
-             tidewater_table) and id between ?1 and ?2)",
-        )
+             tidewater_table) and not {} and id between ?1 and ?2)",
+            brake::UNCOUNTED
+        ))
         .or_fault(WHAT)?;
     for (from, to) in first::claimed(conn)? {
         if s.query_row([from, to], |r| r.get(0)).or_fault(WHAT)? {

@@ -3,7 +3,8 @@
 //! Names: migration, schema_version, device_id, former_ids (JSON), device_name, paused, identity (JSON), token (JSON),
 //! insert_lsn, push_seq (the next number to give), confirmed, chain_key, epoch, clock_offset_ms,
 //! synced_total, last_push_at, last_pull_at, problems and unfit (JSON), schema, reidentified_at, healed_at,
-//! former_instances (JSON), reconciling (JSON of the token before), reconciled_at.
+//! former_instances (JSON), reconciling (JSON of the token before), reconciled_at, ledger_tables (JSON),
+//! ledger_behind, `ledger_keys <table>`.
 
 use super::fault::OrFault;
 use crate::error::{Code, Error, Result};

@@ -111,7 +111,7 @@ pub fn fill(tx: &Connection) -> Result<()> {
 }
 
 /// Whether the key is an alias of the rowid, which holds integers only. (Declared DESC it may be none.)
-fn has_integer_key(t: &Table) -> bool {
+pub(super) fn has_integer_key(t: &Table) -> bool {
     let [key] = t.key.as_slice() else {
         return false;
     };

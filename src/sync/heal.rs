@@ -7,7 +7,7 @@ use super::device::now_ms;
 use super::tell;
 use crate::config::{Config, TableConfig};
 use crate::error::{Error, Result};
-use crate::sqlite::capture;
+use crate::sqlite::capture::{self, ledger};
 use crate::sqlite::fault::OrFault;
 use crate::sqlite::introspect::{self, Introspection, TablePrivacy, TrackSettings};
 use crate::sqlite::journal::{self, Detail, Kind, Place};
@@ -71,6 +71,7 @@ pub fn install(
         // What stood there at init may have another shape by now.
         first::give_up(tx)?;
     }
+    let late = ledger::arrange(tx, &found.tables, &known, &installed.changed)?;
     status_view::install(tx, &found.tables)?;
     for t in &found.tables {
         match known.iter().find(|k| k.table.name == t.name) {
@@ -103,16 +104,22 @@ pub fn install(
             }
         }
     }
-    let bare: Vec<String> = installed
+    let mut bare: Vec<String> = installed
         .changed
         .into_iter()
         .filter(|t| before.contains(t))
         .collect();
+    bare.extend(late.iter().cloned());
     for t in &bare {
         set_heal(tx, t, true)?;
+        let why = if late.contains(t) {
+            "REPLACE may have evicted rows unseen; the table is compared"
+        } else {
+            "its triggers were missing; the table is compared"
+        };
         let told = Detail {
             code: Some("SYNC-009".to_owned()),
-            message: Some("its triggers were missing; the table is compared".to_owned()),
+            message: Some(why.to_owned()),
             ..Detail::default()
         };
         journal::record(
@@ -123,9 +130,6 @@ pub fn install(
             None,
             &told,
         )?;
-    }
-    for warning in installed.warnings {
-        tracing::warn!("{warning}");
     }
     // Read after our own statements: they move it too.
     state::set_number(tx, "schema_version", schema_version(tx)?)?;

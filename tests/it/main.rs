@@ -28,6 +28,7 @@ mod drizzle;
 mod encryption;
 mod endpoint;
 mod engine;
+mod evicted;
 mod exactly_once;
 mod examples;
 mod explain;

@@ -84,6 +84,31 @@ fn the_app_can_still_change_its_tables() {
     assert_eq!(run(&conn, "insert into m values ('a', 1)"), ["I[\"a\"]"]);
 }
 
+/// What docs/orms.md says of a migration that drops a unique column.
+#[test]
+fn a_column_of_a_unique_index_can_be_dropped_behind_our_triggers() {
+    let conn = captured(
+        "create table users (id text primary key, email, v); create unique index u on users (email)",
+    );
+    let drops = "drop index u; alter table users drop column email";
+    let refused = conn.execute_batch(&format!("begin; {drops}")).unwrap_err();
+    assert!(
+        refused.to_string().contains("error in trigger tidewater_b"),
+        "{refused}"
+    );
+    conn.execute_batch("rollback").unwrap();
+    conn.execute_batch(&format!(
+        "begin; drop trigger if exists tidewater_bi_users; drop trigger if exists tidewater_bu_users; {drops}; commit"
+    ))
+    .unwrap();
+    assert_eq!(verify(&conn, &tracked(&conn)).unwrap(), ["users"]);
+    assert_eq!(install(&conn, &tracked(&conn)).unwrap().changed, ["users"]);
+    assert_eq!(
+        run(&conn, "insert into users values ('a', 1)"),
+        ["I[\"a\"]"]
+    );
+}
+
 #[test]
 fn install_is_idempotent_follows_the_tables_and_leaves_nothing_behind() {
     let conn = app("create table t (a, b, c, primary key (a, b, c));

@@ -24,8 +24,9 @@ const MIXED: &[&str] = &[
     "1", "1.0", "'1'", "x'31'", "2", "2.0", "'b'", "x'62'", "''", "x''", "null", "0.5",
 ];
 const LEVEL: &[&str] = &["null", "0", "1"];
+const LATE: &[&str] = &["0", "5", "6", "7", "8"];
 
-pub(super) const SHAPES: [Shape; 14] = [
+pub(super) const SHAPES: [Shape; 20] = [
     Shape {
         name: "integer key and two uniques",
         sql: "create table t (id integer primary key, a int unique, b text collate nocase unique, v)",
@@ -130,6 +131,54 @@ pub(super) const SHAPES: [Shape; 14] = [
                 insert or replace into t values (new.id + 1, new.a + 1, new.b - 1, 0); end;",
         columns: &[("id", INTS), ("a", INTS), ("b", INTS), ("v", INTS)],
         shift: &["id = id + 1", "a = a + 1", "b = b + 1", "v = 8"],
+        bites: true,
+    },
+    Shape {
+        name: "unique indexes on expressions",
+        sql: "create table t (id integer primary key, a text, b int, v);
+              create unique index e on t (lower(a)); create unique index f on t (abs(b), v) where v is not 3",
+        columns: &[("id", INTS), ("a", WORDS), ("b", INTS), ("v", INTS)],
+        shift: &["id = id + 1", "a = upper(a)", "b = -b", "v = b, b = v", "v = 3"],
+        bites: true,
+    },
+    Shape {
+        name: "expression beside a wide key and a column",
+        sql: "create table t (id text collate nocase, n, a int unique, b, primary key (n, id));
+              create unique index e on t (coalesce(b, 0) % 4, a > 2)",
+        columns: &[("id", WORDS), ("n", FEW), ("a", INTS), ("b", INTS)],
+        shift: &["id = upper(id)", "b = b + 1", "a = a + 1", "n = n + 1"],
+        bites: true,
+    },
+    Shape {
+        name: "unique over generated columns",
+        sql: "create table t (id integer primary key, a int, b int, g as (a + b) unique, h text as (a || '-' || b) stored);
+              create unique index s on t (h, b) where a <> 4",
+        columns: &[("id", INTS), ("a", INTS), ("b", INTS)],
+        shift: &["id = id + 1", "a = a + 1", "a = b, b = a", "a = a + 1, b = b - 1"],
+        bites: true,
+    },
+    Shape {
+        name: "generated columns without rowid",
+        sql: "create table t (k text primary key, a text, b int not null default 2, g text as (lower(a)) stored unique on conflict replace,
+                h as (b % 3), unique (h, a)) without rowid",
+        columns: &[("k", WORDS), ("a", WORDS), ("b", INTS)],
+        shift: &["k = k || 'x'", "a = upper(a)", "b = null", "b = b + 1"],
+        bites: true,
+    },
+    Shape {
+        name: "a tree with an expression",
+        sql: "create table t (id integer primary key, p int references t(id) on delete cascade on update cascade, a int);
+              create unique index e on t (a / 2)",
+        columns: &[("id", INTS), ("p", INTS), ("a", INTS)],
+        shift: &["id = id + 1", "id = 11 - id", "a = a + 1", "p = id - 1"],
+        bites: true,
+    },
+    Shape {
+        name: "a before trigger that rewrites the row amid its update",
+        sql: "create table t (id integer primary key, a int, b int, v, unique (a, b));
+              create trigger x before update on t when new.v > 4 begin update t set b = new.v - 3 where id = old.id; end",
+        columns: &[("id", INTS), ("a", LEVEL), ("b", FEW), ("v", LATE)],
+        shift: &["id = id + 1", "a = 1 - a", "v = v + 1", "v = 6, a = 1"],
         bites: true,
     },
     Shape {

@@ -4,10 +4,11 @@
 //! nothing. It touches no trigger but those named `tidewater_<kind>_<table>`. It fails with the file's
 //! own errors, and refuses to leave behind a trigger with which a write of the app would fail.
 
+use super::ledger;
 use super::nesting::nested;
 #[cfg(test)]
 use super::triggers;
-use super::triggers::{TAGS, Trigger, blind_spots, key_columns, log_columns, trigger_sql};
+use super::triggers::{TAGS, Trigger, key_columns, log_columns, trigger_sql};
 use crate::error::{Code, Error, Result};
 use crate::model::Table;
 use crate::sqlite::fault::OrFault;
@@ -20,8 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Installed {
     /// Tables whose triggers were absent or different: what was written to them before is unknown.
     pub changed: Vec<String>,
-    /// What capture cannot see, as sentences for people.
-    pub warnings: Vec<String>,
 }
 
 /// A trigger of ours as it stands in the file: its table and its text.
@@ -74,7 +73,6 @@ pub fn install(tx: &Connection, tables: &[Table]) -> Result<Installed> {
     }
     Ok(Installed {
         changed: named(tables, |t| changed.contains_key(t)),
-        warnings: tables.iter().flat_map(blind_spots).collect(),
     })
 }
 
@@ -207,7 +205,7 @@ pub(in crate::sqlite) fn is_ours(name: &str) -> bool {
 /// Adds the columns k2.. that the widest key needs.
 fn widen(tx: &Connection, width: usize) -> Result<()> {
     let what = "widening the key log";
-    for table in ["tidewater_log", "tidewater_candidate"] {
+    for table in ["tidewater_log", "tidewater_candidate", "tidewater_ledger"] {
         let have: BTreeSet<String> = tx
             .prepare(&format!("select * from {table}"))
             .or_fault(what)?
@@ -222,7 +220,7 @@ fn widen(tx: &Connection, width: usize) -> Result<()> {
                 .or_fault(what)?;
         }
     }
-    Ok(())
+    ledger::index(tx, width)
 }
 
 #[cfg(test)]

@@ -17,20 +17,52 @@ use std::collections::BTreeSet;
 struct AppTrigger {
     on: String,
     before: bool,
+    update: bool,
     names: BTreeSet<String>,
 }
 
 /// The names among `tables` that are written in the middle of a statement on them.
 pub(super) fn nested(conn: &Connection, tables: &[Table]) -> Result<BTreeSet<String>> {
+    written(conn, tables, false)
+}
+
+/// Those that a BEFORE UPDATE trigger of the app may write: SQLite then takes the columns that the statement
+/// does not set from the row as the trigger left it, so the row that is written is not the `new` that our
+/// own BEFORE trigger saw.
+pub(super) fn written_before_update(
+    conn: &Connection,
+    tables: &[Table],
+) -> Result<BTreeSet<String>> {
+    written(conn, tables, true)
+}
+
+fn written(
+    conn: &Connection,
+    tables: &[Table],
+    only_before_update: bool,
+) -> Result<BTreeSet<String>> {
     let triggers = app_triggers(conn)?;
+    let leads = |name: &str| {
+        leads_back(
+            &name.to_ascii_lowercase(),
+            tables,
+            &triggers,
+            only_before_update,
+        )
+    };
     Ok(tables
         .iter()
-        .filter(|t| leads_back(&t.name.to_ascii_lowercase(), tables, &triggers))
+        .filter(|t| leads(&t.name))
         .map(|t| t.name.clone())
         .collect())
 }
 
-fn leads_back(table: &str, tables: &[Table], triggers: &[AppTrigger]) -> bool {
+fn leads_back(
+    table: &str,
+    tables: &[Table],
+    triggers: &[AppTrigger],
+    only_before_update: bool,
+) -> bool {
     let children = |parent: &str| {
         let refers = |t: &&Table| {
             t.foreign_keys
@@ -44,8 +76,11 @@ fn leads_back(table: &str, tables: &[Table], triggers: &[AppTrigger]) -> bool {
             .collect::<Vec<_>>()
     };
     // Of the table's own triggers only those count that run before the eviction is complete.
-    let mut look = children(table);
-    look.extend(named(triggers.iter().filter(|t| t.on == table && t.before)));
+    let own = triggers.iter().filter(|t| t.on == table && t.before);
+    let mut look: Vec<String> = named(own.filter(|t| !only_before_update || t.update)).collect();
+    if !only_before_update {
+        look.extend(children(table));
+    }
     let mut seen = BTreeSet::new();
     while let Some(next) = look.pop() {
         if next == table {
@@ -85,6 +120,7 @@ fn app_triggers(conn: &Connection) -> Result<Vec<AppTrigger>> {
                 on: on.to_ascii_lowercase(),
                 // Without either word a trigger is a BEFORE trigger.
                 before: !words[..body].iter().any(|w| w == "after"),
+                update: words[..body].iter().any(|w| w == "update"),
                 names: words[body..].iter().cloned().collect(),
             }
         })

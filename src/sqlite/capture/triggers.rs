@@ -11,10 +11,11 @@
 //!
 //! REPLACE evicts rows without firing a delete trigger. Where it can evict a row whose key is not
 //! exactly that of the new row, BEFORE triggers note the keys of the rows that equal the new one on
-//! any unique key (*candidates*), and AFTER triggers record a delete for those that are gone.
+//! any unique key (*candidates*), and AFTER triggers record a delete for those that are gone. What they
+//! cannot see is told by [`unseen`]; the service's ledger finds it (`sqlite::ledger`).
 
 use super::tokens;
-use crate::model::{Affinity, Table};
+use crate::model::{Affinity, Table, Unique};
 use crate::sqlite::quote::{ident, literal};
 
 /// The time of a change in milliseconds since 1970, in every SQLite. Rounded: a Julian day is no exact
@@ -61,31 +62,30 @@ pub fn trigger_sql(table: &Table, nested: bool) -> Vec<Trigger> {
     build(table, candidates)
 }
 
-/// What plain triggers cannot see on this table, as sentences for people.
-pub fn blind_spots(table: &Table) -> Vec<String> {
-    let generated = |name: &str| {
-        table
-            .columns
-            .iter()
-            .any(|c| c.generated && c.name.eq_ignore_ascii_case(name))
-    };
+/// The unique indexes through which a REPLACE may evict a row that no trigger can name, each with what it
+/// is on: they take the ledger. An expression cannot be asked of `new`; a generated column can, but in a
+/// BEFORE trigger SQLite makes it from the columns that the trigger happens to name.
+pub fn unseen(table: &Table) -> Vec<(&str, &'static str)> {
     table
         .uniques
         .iter()
-        .filter_map(|u| {
-            let kind = if u.columns.iter().any(|(c, _)| c.is_none()) {
-                "an expression"
-            } else if u.columns.iter().flat_map(|(c, _)| c).any(|c| generated(c)) {
-                "a generated column"
-            } else {
-                return None;
-            };
-            Some(format!(
-                "a row that OR REPLACE evicts through the unique index \"{}\" on {kind} may go unseen on table \"{}\"",
-                u.name, table.name
-            ))
-        })
+        .filter_map(|u| Some((u.name.as_str(), beyond_triggers(table, u)?)))
         .collect()
+}
+
+fn beyond_triggers(table: &Table, unique: &Unique) -> Option<&'static str> {
+    let named = || unique.columns.iter().map(|(name, _)| name);
+    let generated = |name: &str| {
+        let mut columns = table.columns.iter();
+        columns.any(|c| c.generated && c.name.eq_ignore_ascii_case(name))
+    };
+    if named().any(Option::is_none) {
+        Some("an expression")
+    } else if named().flatten().any(|name| generated(name)) {
+        Some("a generated column")
+    } else {
+        None
+    }
 }
 
 /// Columns that together are unique, with the collation of their index.
@@ -114,6 +114,9 @@ fn lookups(table: &Table, with_key: bool) -> Vec<Lookup<'_>> {
         });
     }
     for u in &table.uniques {
+        if beyond_triggers(table, u).is_some() {
+            continue;
+        }
         let columns: Option<Vec<(&str, &str)>> = u
             .columns
             .iter()
@@ -157,6 +160,29 @@ fn list(parts: impl IntoIterator<Item = String>, separator: &str) -> String {
 /// The key's columns as `of."a", of."b"`.
 pub(super) fn key_columns(table: &Table, of: &str) -> String {
     list(table.key.iter().map(|k| format!("{of}.{}", ident(k))), ", ")
+}
+
+/// Whether row `e` of the table has exactly the key k1.. of `c`, in a form that finds `e` by its index.
+pub(super) fn exact(table: &Table) -> String {
+    list(
+        table
+            .key
+            .iter()
+            .zip(collations(table))
+            .enumerate()
+            .map(|(i, (k, collation))| {
+                let (k, i) = (ident(k), i + 1);
+                let by_index = if collation.eq_ignore_ascii_case("binary") {
+                    String::new()
+                } else {
+                    format!("e.{k} = c.k{i} collate {} and ", ident(collation))
+                };
+                format!(
+                    "{by_index}e.{k} = c.k{i} collate binary and typeof(e.{k}) = typeof(c.k{i})"
+                )
+            }),
+        " and ",
+    )
 }
 
 pub(super) fn build(table: &Table, candidates: Candidates) -> Vec<Trigger> {
@@ -301,27 +327,9 @@ impl Builder<'_> {
         )
     }
 
-    /// Whether row `e` has exactly the key of candidate `c`, in a form that finds `e` by its index.
+    /// Whether row `e` has exactly the key of candidate `c`.
     fn exact(&self) -> String {
-        list(
-            self.table
-                .key
-                .iter()
-                .zip(collations(self.table))
-                .enumerate()
-                .map(|(i, (k, collation))| {
-                    let (k, i) = (ident(k), i + 1);
-                    let by_index = if collation.eq_ignore_ascii_case("binary") {
-                        String::new()
-                    } else {
-                        format!("e.{k} = c.k{i} collate {} and ", ident(collation))
-                    };
-                    format!(
-                        "{by_index}e.{k} = c.k{i} collate binary and typeof(e.{k}) = typeof(c.k{i})"
-                    )
-                }),
-            " and ",
-        )
+        exact(self.table)
     }
 
     /// Notes the rows that equal the new one on a unique key and are not the row `itself`.

@@ -100,14 +100,22 @@ fn collect(
                 .collect()
         },
     );
-    named(checks, "blind_spots", "none", &found.tables, |t| {
-        let remedy =
-            "let the app not use OR REPLACE there, or run `tidewater verify --repair` now and then";
-        capture::blind_spots(t)
-            .into_iter()
-            .map(|spot| (spot, remedy.to_owned()))
-            .collect()
-    });
+    let carried = capture::ledger::wanted(local.conn(), &found.tables)?;
+    let carried: Vec<String> = carried
+        .iter()
+        .map(|(t, why)| format!("{t}: {why}"))
+        .collect();
+    checks.push(Check::fine(
+        "blind_spots",
+        if carried.is_empty() {
+            "none".to_owned()
+        } else {
+            format!(
+                "none; keys are compared at each claim, for what OR REPLACE evicts there ({})",
+                carried.join("; ")
+            )
+        },
+    ));
     values(config, local, &found.tables, &known, progress, checks)?;
     Ok(found.tables)
 }
