@@ -14,6 +14,8 @@ with_prometheus = TIDEWATER_PROMETHEUS_BIN="$$(./scripts/ensure-prometheus)" && 
 
 with_faketime = TIDEWATER_FAKETIME="$$(./scripts/ensure-faketime)" && export TIDEWATER_FAKETIME || [ "$${CI:-}" != true ] || exit 1;
 
+with_old_sqlite = TIDEWATER_OLD_SQLITE="$$(./scripts/ensure-old-sqlite)" && export TIDEWATER_OLD_SQLITE || [ "$${CI:-}" != true ] || exit 1;
+
 # How long `make soak` goes on.
 MINUTES ?= 10
 
@@ -27,7 +29,7 @@ demo: toolchain ## two devices, a PostgreSQL, a conflict, convergence: all in a 
 
 .PHONY: test
 test: toolchain ## every test that CI runs, against a real PostgreSQL
-	@$(with_postgres) $(with_pgbouncer) $(with_prometheus) $(with_faketime) cargo test --features failpoints
+	@$(with_postgres) $(with_pgbouncer) $(with_prometheus) $(with_faketime) $(with_old_sqlite) cargo test --features failpoints
 
 .PHONY: soak
 soak: toolchain ## random faults, for MINUTES=10: first simulated, then real processes, half of it each

@@ -52,6 +52,7 @@ mod manual;
 mod migrations;
 mod mirrors;
 mod offline;
+mod old_sqlite;
 mod orms;
 mod pages;
 mod poison;
