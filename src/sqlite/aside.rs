@@ -4,12 +4,15 @@
 //! the triggers touched; what it logged is taken out again before the transaction goes on. Rows of
 //! tables that are not tracked, such as a search index, stay as the triggers left them.
 
+use super::capture::ledger;
 use super::fault::OrFault;
 use super::local::Known;
+use super::notes;
 use super::value;
 use crate::error::Result;
+use crate::model::Key;
 use rusqlite::{Connection, params};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 const WHAT: &str = "applying remote rows";
 
@@ -58,4 +61,32 @@ pub fn take(
         .and_then(|mut s| s.execute(params![mark]))
         .or_fault(WHAT)?;
     Ok(out)
+}
+
+/// Leaves notes for rows that the app's triggers touched beside an installed one, and for those that they
+/// evicted there unseen (`kept` are the tables with a ledger): they come again by key, for the triggers'
+/// work on them was done where the row is from.
+pub fn note(
+    tx: &Connection,
+    tables: &HashMap<String, Known>,
+    kept: &BTreeSet<String>,
+    touched: &[(String, String)],
+    base: i64,
+) -> Result<()> {
+    let mut met = BTreeSet::new();
+    for (name, pk) in touched {
+        notes::leave(tx, name, pk, base)?;
+        if let (true, Some(known), Some(key)) =
+            (kept.contains(name), tables.get(name), Key::decode(pk))
+        {
+            ledger::look(tx, &known.table, &key).or_fault(WHAT)?;
+            met.insert(name);
+        }
+    }
+    for known in met.into_iter().filter_map(|name| tables.get(name)) {
+        for key in ledger::gone(tx, &known.table)? {
+            notes::leave(tx, &known.table.name, &key.encode(), base)?;
+        }
+    }
+    Ok(())
 }

@@ -110,27 +110,6 @@ impl<'a> Slice<'a> {
         aside::guard(self.tx, false)
     }
 
-    /// Takes notice of rows that the app's triggers touched beside an installed one, and of those that they
-    /// evicted there unseen: they come again by key, for the triggers' work on them was done where the row
-    /// is from.
-    fn note_aside(&self, touched: &[(String, String)], base: i64) -> Result<()> {
-        let mut met = BTreeSet::new();
-        for (table, pk) in touched {
-            notes::leave(self.tx, table, pk, base)?;
-            if let (true, Some(key)) = (self.kept.contains(table), Key::decode(pk)) {
-                ledger::look(self.tx, self.table(table)?, &key).or_fault(WHAT)?;
-                met.insert(table);
-            }
-        }
-        for table in met {
-            for key in ledger::gone(self.tx, self.table(table)?)? {
-                notes::leave(self.tx, table, &key.encode(), base)?;
-            }
-        }
-        self.noted.set(true);
-        Ok(())
-    }
-
     pub(super) fn table(&self, name: &str) -> Result<&Table> {
         self.tables
             .get(name)
@@ -276,7 +255,8 @@ impl<'a> Slice<'a> {
         if !touched.is_empty() {
             done.corrected += touched.len() as u64;
             if let Some(base) = self.aside {
-                self.note_aside(&touched, base)?;
+                aside::note(self.tx, &self.tables, &self.kept, &touched, base)?;
+                self.noted.set(true);
             } else {
                 self.tx
                     .execute_batch("rollback to tidewater_row")
