@@ -12,7 +12,7 @@ use super::notes;
 use super::private;
 use super::refusal::{fold, refuse};
 use super::state;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::remote::{Batch, Outcome, Refusal};
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
@@ -105,6 +105,18 @@ pub fn acknowledge(
     outcomes: &[Outcome],
     retry: &Retry<'_>,
 ) -> Result<Acknowledged> {
+    if outcomes.len() != batch.items.len() {
+        // Nothing may end without an outcome of its own; the batch is sent again.
+        return Err(Error::new(
+            Code::Connection,
+            format!(
+                "the server answered for {} of {} changes of a batch",
+                outcomes.len(),
+                batch.items.len()
+            ),
+            "nothing is lost, it is tried again",
+        ));
+    }
     let mut result = Acknowledged::default();
     let tx = local.begin()?;
     let moment = Moment {

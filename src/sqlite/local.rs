@@ -34,7 +34,7 @@ const WITH_VIEW: usize = 1;
 
 /// The page cache, as `PRAGMA cache_size` wants it: less than nothing is KiB. The default of two MiB does
 /// not hold the upper parts of the outbox's indexes.
-const CACHE_KIB: i64 = -16_384;
+const CACHE_KIB: i64 = -4_096;
 
 /// How long a write waits for the app's lock.
 const BUSY: Duration = Duration::from_secs(5);
