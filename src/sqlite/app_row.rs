@@ -152,29 +152,12 @@ pub fn update(
     let changed: Vec<_> = columns
         .iter()
         .filter(|(c, _)| !table.key.iter().any(|k| k == c))
+        .copied()
         .collect();
     if changed.is_empty() {
         return Ok(());
     }
-    let set: Vec<String> = changed
-        .iter()
-        .enumerate()
-        .map(|(i, (c, _))| format!("{} = ?{}", ident(c), i + 1))
-        .collect();
-    let sql = format!(
-        "update{} {} set {} where {}",
-        or_abort(table),
-        ident(&table.name),
-        set.join(", "),
-        where_key(table, changed.len() + 1)
-    );
-    let params: Vec<&dyn ToSql> = changed
-        .iter()
-        .map(|(_, v)| *v as &dyn ToSql)
-        .chain(key.0.iter().map(|v| v as &dyn ToSql))
-        .collect();
-    conn.prepare_cached(&sql)?.execute(params.as_slice())?;
-    Ok(())
+    rekey(conn, table, key, &changed)
 }
 
 /// Updates columns of the row under a key, those of the key itself included.
